@@ -1,6 +1,8 @@
 //! Memory that can be tracked, read and written: the seam between the engine and whatever holds
 //! the pages (a live process, the model, a fake, a store).
 
+use std::sync::Arc;
+
 use bitflags::bitflags;
 
 use crate::{ByteLen, Errno, Mapping, PageRange, PageSize};
@@ -13,7 +15,7 @@ bitflags! {
         /// Lies in a mapping whose writes are tracked by asynchronous write protection.
         const TRACKED = 1;
         /// Was written since it was armed, or was never armed. In a tracked mapping a page that
-        /// is not there counts as written too.
+        /// is not there may count as written too, see [`AddressSpace::absent_is_written`].
         const WRITTEN = 1 << 1;
         /// Belongs to a file or to shared memory.
         const FILE = 1 << 2;
@@ -46,6 +48,9 @@ pub struct PageRun {
 pub enum Rearm {
     /// Looks only.
     Keep,
+    /// Looks only, and fails with [`Errno::EPERM`] where a mapping's writes are not tracked by
+    /// asynchronous write protection (any more).
+    KeepIfTracked,
     /// Arms each reported page again, in the same step in which it is reported.
     Rearm,
 }
@@ -133,11 +138,21 @@ pub trait PageSink {
 ///
 /// Shaped for batches: a call takes many ranges, or a scan could not keep up with the bare ioctl.
 pub trait AddressSpace: PageSource {
+    /// What other threads read the memory through.
+    type Reader: PageSource + Send + Sync + 'static;
+
+    /// Returns a reader of the same memory, for other threads.
+    fn reader(&self) -> Arc<Self::Reader>;
+
     /// Returns the base page size.
     fn page_size(&self) -> PageSize;
 
     /// Returns how writes are tracked here.
     fn tracking(&self) -> Tracking;
+
+    /// Tells whether a scan of tracked private anonymous memory reports all that is not there as
+    /// written, holes in the page tables included. Kernels differ in this.
+    fn absent_is_written(&self) -> bool;
 
     /// Lists the mappings, sorted by address.
     ///
@@ -145,6 +160,16 @@ pub trait AddressSpace: PageSource {
     ///
     /// [`Errno::ESRCH`] where the memory is gone (exit or `execve`).
     fn mappings(&mut self) -> Result<Vec<Mapping>, Errno>;
+
+    /// Reports to `out`, in order of address, the pages of `mapping` that have content: those in
+    /// the page tables, and for a file or shared memory those that the file has data for. Nothing
+    /// is populated by the question.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ESRCH`] where the memory is gone, [`Errno::EACCES`] where the file behind shared
+    /// memory may not be looked at, so that only the page tables were asked.
+    fn file_pages(&mut self, mapping: &Mapping, out: &mut Vec<PageRange>) -> Result<(), Errno>;
 
     /// Has writes to `ranges` tracked from now on; none of their pages is armed by this alone.
     /// Each range lies within one mapping. Asking again for a tracked range is harmless.
@@ -162,7 +187,7 @@ pub trait AddressSpace: PageSource {
     /// # Errors
     ///
     /// [`Errno::ESRCH`] where the memory is gone, [`Errno::EINVAL`] where the kernel does not
-    /// know what is asked for.
+    /// know what is asked for, [`Errno::EPERM`] as [`Rearm::KeepIfTracked`] says.
     fn scan(
         &mut self,
         scan: &Scan,

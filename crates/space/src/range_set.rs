@@ -61,7 +61,10 @@ impl RangeSet {
     }
 
     /// Adds a range. Appending at the end is cheap; elsewhere the ranges behind it move.
-    #[expect(clippy::missing_panics_doc, reason = "a merge of ranges is never empty")]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "a merge of ranges is never empty"
+    )]
     pub fn insert(&mut self, range: PageRange) {
         let first = match self.ranges.last() {
             Some(last) if last.end() < range.start() => self.ranges.len(),
@@ -186,11 +189,15 @@ impl FromIterator<PageRange> for RangeSet {
         if !sorted.is_sorted() {
             sorted.sort_unstable();
         }
-        let mut set = Self::new();
-        for range in sorted {
-            set.push_merging(range);
-        }
-        set
+        sorted.dedup_by(|next, last| {
+            let touches = next.start() <= last.end();
+            if touches {
+                let end = last.end().max(next.end());
+                *last = PageRange::new(last.start(), end).expect("a merge of ranges is a range");
+            }
+            touches
+        });
+        Self { ranges: sorted }
     }
 }
 

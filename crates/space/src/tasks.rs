@@ -86,14 +86,14 @@ pub trait Freeze {
     /// A duplicate of the memory that [`fork`](Self::fork) makes.
     type Twin: AddressSpace;
 
-    /// Stops every task that shares the memory, and returns when all stand still. On an error
-    /// all run again.
+    /// Stops every task that shares the memory, returns when all stand still, and tells how much
+    /// time has passed since the first of them was asked to. On an error all run again.
     ///
     /// # Errors
     ///
     /// [`Errno::ETIMEDOUT`] where a task did not stop within `limit`, [`Errno::ESRCH`] where the
     /// process is gone, [`Errno::EPERM`] where one may not be stopped.
-    fn stop(&mut self, limit: Duration) -> Result<(), Errno>;
+    fn stop(&mut self, limit: Duration) -> Result<Duration, Errno>;
 
     /// Reads the registers of all stopped tasks, the first task of the process first.
     ///
@@ -109,8 +109,9 @@ pub trait Freeze {
     /// [`Errno::ENOSYS`] where this target can't be made to; others of `fork`.
     fn fork(&mut self) -> Result<Self::Twin, Errno>;
 
-    /// Lets all tasks run again. Nothing happens if they do already.
-    fn resume(&mut self);
+    /// Lets all tasks run again, and tells how much time has passed since the last of them was
+    /// let go. Nothing happens if they run already.
+    fn resume(&mut self) -> Duration;
 
     /// Ends a duplicate; this may stop the tasks for a moment.
     ///
