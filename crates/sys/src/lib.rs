@@ -1,1 +1,22 @@
-//! TODO
+//! Linux itself: everything Onionskin asks of the kernel, and all of its unsafe code.
+//!
+//! Three levels: `uapi` holds the kernel's constants and structures, each checked against its
+//! encoding; `raw` has one function for a system call and is the only place with unsafe code;
+//! all else is safe code over descriptors that are owned.
+
+mod arch;
+pub mod doctor;
+pub mod hazard;
+mod inject;
+mod memory;
+pub mod procfs;
+mod raw;
+pub mod seccomp;
+mod target;
+mod task;
+mod uapi;
+
+pub use inject::InjectError;
+pub use memory::MemoryReader;
+pub use target::{OpenError, Target, TrackError, TrackWish, Twin};
+pub use task::StopError;

@@ -1,0 +1,312 @@
+//! What stands in the way of a snapshot of one process. Nothing is stopped or touched, but that a
+//! process with seccomp filters stands still for the moment in which they are read.
+
+use std::time::Duration;
+
+use space::Errno;
+
+use super::report::{Finding, Row};
+use crate::Target;
+use crate::hazard::{self, Hazards, memory_sharers};
+use crate::procfs::{ElfClass, Process, ProcfsError, RunState, SeccompMode, Stat, Status};
+
+/// Looks at process `pid`. Where it turns out not to be one that has memory, or not ours to look
+/// at, the rows end with that.
+pub(super) fn examine(pid: u32) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add = |name: &str, finding: Finding| {
+        rows.push(Row {
+            name: name.to_owned(),
+            finding,
+        });
+    };
+    let (process, stat, status) = match open(pid) {
+        Ok(found) => found,
+        Err(error) => {
+            add("process", refused("reading /proc", &error));
+            return rows;
+        }
+    };
+    add("process", exists(pid, &stat, &status));
+    if status.process != pid {
+        return rows;
+    }
+    let kernel_thread = stat.is_kernel_thread() || status.kernel_thread == Some(true);
+    if kernel_thread {
+        add(
+            "kernel_thread",
+            Finding::missing("a thread of the kernel has no memory of its own"),
+        );
+        return rows;
+    }
+    add("kernel_thread", Finding::works("it is none"));
+    let ended = matches!(stat.state, RunState::Zombie | RunState::Dead);
+    if ended && stat.threads <= 1 {
+        let why = format!("it ended; process {} has not waited for it", stat.parent);
+        add("zombie", Finding::missing(why));
+        return rows;
+    }
+    add("zombie", Finding::works("it is none"));
+    let user = user(&process, &status);
+    let ours = user.is_good();
+    add("user", user);
+    let tasks = tasks(&process);
+    add("tracer", tracer(&tasks));
+    add("seccomp", seccomp(pid, &tasks));
+    add("uninterruptible", uninterruptible(&tasks));
+    if ours {
+        add("program", program(&process));
+        add("pid_namespace", pid_namespace(&process, &status));
+        let sharers = memory_sharers(pid).map_err(|error| error.to_string());
+        add("shared_memory", shared_memory(&sharers));
+        add("vfork", vfork(&stat, &tasks, &sharers));
+        let hazards = hazard::inspect(pid);
+        add("userfaultfd", userfaultfd(&hazards));
+        add("pinned", pinned(&hazards));
+    }
+    rows
+}
+
+fn open(pid: u32) -> Result<(Process, Stat, Status), ProcfsError> {
+    let process = Process::open(pid)?;
+    let (stat, status) = (process.stat()?, process.status()?);
+    Ok((process, stat, status))
+}
+
+/// What an error of reading means for the row it was read for.
+fn refused(what: &str, error: &ProcfsError) -> Finding {
+    match error.errno() {
+        Errno::EPERM | Errno::EACCES => Finding::denied(format!("{what}: {error}")),
+        _ => Finding::missing(format!("{what}: {error}")),
+    }
+}
+
+fn exists(pid: u32, stat: &Stat, status: &Status) -> Finding {
+    if status.process == pid {
+        return Finding::works(format!("{} with {} threads", stat.name, stat.threads));
+    }
+    let owner = status.process;
+    Finding::missing(format!("{pid} is a thread of process {owner}"))
+        .fix(format!("onionskin doctor --pid {owner}"))
+}
+
+/// Opens its memory, without reading: that takes the same right as tracing it.
+fn user(process: &Process, status: &Status) -> Finding {
+    let uid = status.user.real;
+    match process.opens("mem") {
+        Ok(()) => Finding::works(format!("it runs as user {uid}, and we may trace it")),
+        Err(error) => {
+            let finding = refused(&format!("it runs as user {uid}"), &error);
+            if rustix::process::geteuid().is_root() {
+                finding
+            } else {
+                finding.fix(format!("sudo onionskin doctor --pid {}", process.pid()))
+            }
+        }
+    }
+}
+
+/// What is known of each task.
+struct Task {
+    tid: u32,
+    state: RunState,
+    status: Status,
+}
+
+/// Tasks that end meanwhile are left out.
+fn tasks(process: &Process) -> Vec<Task> {
+    let look = |tid| {
+        let task = process.task(tid).ok()?;
+        Some(Task {
+            tid,
+            state: task.stat().ok()?.state,
+            status: task.status().ok()?,
+        })
+    };
+    process
+        .tasks()
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(look)
+        .collect()
+}
+
+fn tracer(tasks: &[Task]) -> Finding {
+    let Some(tracer) = tasks
+        .iter()
+        .map(|task| task.status.tracer)
+        .find(|&tracer| tracer != 0)
+    else {
+        return Finding::works("nobody traces it");
+    };
+    let name = Process::open(tracer).and_then(|process| process.stat());
+    let name = name.map_or_else(|_| "unknown".to_owned(), |stat| stat.name);
+    Finding::denied(format!(
+        "process {tracer} ({name}) traces it, and there can be only one"
+    ))
+    .fix(format!("ps -fp {tracer}  # and end its tracing"))
+}
+
+/// What filters of system calls would do to the calls that are injected. Reading them takes a
+/// stop of the process, so one that has none is left alone.
+fn seccomp(pid: u32, tasks: &[Task]) -> Finding {
+    /// The longest that the stop may take.
+    const LIMIT: Duration = Duration::from_millis(500);
+    let filtered = tasks
+        .iter()
+        .find(|task| task.status.seccomp != SeccompMode::Off);
+    let Some(task) = filtered else {
+        return Finding::works("its system calls are not filtered");
+    };
+    let tid = task.tid;
+    let answer = Target::open(pid).map(|mut target| target.could_inject(LIMIT));
+    match answer {
+        Ok(Ok(())) => Finding::works(format!(
+            "thread {tid} has filters, which let the calls through that are injected"
+        )),
+        Ok(Err(error)) => Finding::denied(format!(
+            "thread {tid} has filters; {error}: nothing is injected, only the strategy freeze is \
+             left"
+        )),
+        Err(error) => Finding::denied(format!("thread {tid} has filters; {error}")),
+    }
+}
+
+fn uninterruptible(tasks: &[Task]) -> Finding {
+    let waiting: Vec<String> = tasks
+        .iter()
+        .filter(|task| task.state == RunState::Uninterruptible)
+        .map(|task| task.tid.to_string())
+        .collect();
+    let Some(first) = waiting.first() else {
+        return Finding::works("every thread can be stopped");
+    };
+    Finding::denied(format!(
+        "just now threads in a wait that can't be interrupted (D): {}",
+        waiting.join(", ")
+    ))
+    .fix(format!("sudo cat /proc/{first}/stack"))
+}
+
+fn program(process: &Process) -> Finding {
+    match process.program_kind() {
+        Ok(Some(kind)) if kind.class == ElfClass::Bits32 => {
+            Finding::missing("32-bit programs can't be snapshotted")
+        }
+        Ok(Some(kind)) => Finding::works(format!("64-bit, machine {}", kind.machine)),
+        Ok(None) => Finding::missing("its file is no ELF program"),
+        Err(error) => refused("its program", &error),
+    }
+}
+
+fn pid_namespace(process: &Process, status: &Status) -> Finding {
+    let own = std::fs::read_link("/proc/self/ns/pid").ok();
+    let own = own.map(|link| link.to_string_lossy().into_owned());
+    match (process.link("ns/pid"), own) {
+        (Ok(theirs), Some(own)) if theirs == own => Finding::works("it is ours"),
+        (Ok(theirs), Some(_)) => {
+            let inside = status
+                .namespace_tasks
+                .last()
+                .copied()
+                .unwrap_or(process.pid());
+            Finding::works(format!(
+                "it is another, {theirs}, in which its id is {inside}"
+            ))
+        }
+        (Err(error), _) => refused("its pid namespace", &error),
+        (Ok(_), None) => Finding::missing("our own pid namespace can't be read"),
+    }
+}
+
+/// The processes that share its memory, or why that is not known.
+type SharerList = Result<Vec<u32>, String>;
+
+fn list(pids: &[u32]) -> String {
+    pids.iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn shared_memory(sharers: &SharerList) -> Finding {
+    match sharers {
+        Ok(pids) if pids.is_empty() => Finding::works("no other process shares its memory"),
+        Ok(pids) => Finding::works(format!(
+            "other processes share its memory and are stopped with it: {}",
+            list(pids)
+        )),
+        Err(why) => Finding::missing(why.clone())
+            .fix("boot a kernel with CONFIG_KCMP=y, or run with CAP_SYS_PTRACE"),
+    }
+}
+
+/// A `vfork` in flight: the parent waits, uninterruptibly, for a child that uses its memory.
+fn vfork(stat: &Stat, tasks: &[Task], sharers: &SharerList) -> Finding {
+    let none = || Finding::works("none is in flight");
+    let Ok(sharers) = sharers else {
+        return none();
+    };
+    let waits = |tasks: &[Task]| {
+        tasks
+            .iter()
+            .any(|task| task.state == RunState::Uninterruptible)
+    };
+    if sharers.contains(&stat.parent) {
+        let parent = Process::open(stat.parent).map(|process| self::tasks(&process));
+        if parent.is_ok_and(|tasks| waits(&tasks)) {
+            return Finding::denied(format!(
+                "it is a vfork child: it uses the memory of process {}",
+                stat.parent
+            ))
+            .fix(format!("onionskin doctor --pid {}", stat.parent));
+        }
+    }
+    let child = sharers.iter().find(|&&pid| {
+        Process::open(pid)
+            .and_then(|process| process.stat())
+            .is_ok_and(|child| child.parent == stat.pid)
+    });
+    match child {
+        Some(child) if waits(tasks) => Finding::denied(format!(
+            "it waits for its vfork child {child} to execute or end"
+        )),
+        _ => none(),
+    }
+}
+
+fn userfaultfd(hazards: &Result<Hazards, ProcfsError>) -> Finding {
+    match hazards {
+        Ok(hazards) if hazards.userfaultfds.is_empty() => Finding::works("it has none of its own"),
+        Ok(hazards) => Finding::denied(format!(
+            "it has its own (descriptors {}): what is registered with it can't be tracked, and is \
+             copied in the freeze",
+            list(&hazards.userfaultfds)
+        )),
+        Err(error) => refused("its descriptors", error),
+    }
+}
+
+fn pinned(hazards: &Result<Hazards, ProcfsError>) -> Finding {
+    match hazards {
+        Ok(hazards) if hazards.unproven.is_empty() && hazards.pinned.is_empty() => {
+            Finding::works("no sign of writes past its page tables")
+        }
+        Ok(hazards) if hazards.unproven.is_empty() => Finding::works(format!(
+            "{} ranges are written past its page tables, all known and copied in the freeze",
+            hazards.pinned.len()
+        )),
+        Ok(hazards) => {
+            let reasons: Vec<&str> = hazards
+                .unproven
+                .iter()
+                .map(|unproven| unproven.reason.as_str())
+                .collect();
+            Finding::denied(format!(
+                "a snapshot would be unproven: {}",
+                reasons.join("; ")
+            ))
+        }
+        Err(error) => refused("signs of pinned memory", error),
+    }
+}

@@ -1,0 +1,131 @@
+//! Probes of userfaultfd: ways to get one, and what it offers.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use space::Errno;
+
+use super::raw;
+use super::report::Finding;
+use crate::uapi::userfaultfd::{UFFD_API, UFFD_USER_MODE_ONLY, UffdioApi};
+
+/// The names of the feature bits, bit 0 first (`include/uapi/linux/userfaultfd.h`, Linux 6.18).
+const FEATURES: [&str; 17] = [
+    "pagefault_flag_wp",
+    "event_fork",
+    "event_remap",
+    "event_remove",
+    "missing_hugetlbfs",
+    "missing_shmem",
+    "event_unmap",
+    "sigbus",
+    "thread_id",
+    "minor_hugetlbfs",
+    "minor_shmem",
+    "exact_address",
+    "wp_hugetlbfs_shmem",
+    "wp_unpopulated",
+    "poison",
+    "wp_async",
+    "move",
+];
+
+const NO_CONFIG: &str = "boot a kernel with CONFIG_USERFAULTFD=y";
+
+/// Probes every way to a userfaultfd, and every feature of one.
+pub(super) fn probe(features: &mut BTreeMap<String, Finding>) {
+    features.insert("userfaultfd".into(), full());
+    features.insert("userfaultfd_user_mode".into(), user_mode());
+    features.insert("dev_userfaultfd".into(), device());
+    let Some(offered) = offered() else {
+        return;
+    };
+    for bit in 0..u64::BITS {
+        let name = FEATURES.get(usize::try_from(bit).expect("small")).copied();
+        if name.is_some() || offered & 1 << bit != 0 {
+            let name = name.map_or_else(|| format!("bit_{bit}"), str::to_owned);
+            features.insert(format!("uffd_{name}"), feature(1 << bit));
+        }
+    }
+}
+
+/// Gets a userfaultfd by the way that asks for the least privilege.
+pub(super) fn any() -> Result<OwnedFd, Errno> {
+    raw::userfaultfd(UFFD_USER_MODE_ONLY)
+        .or_else(|errno| raw::userfaultfd(0).map_err(|_| errno))
+        .or_else(|errno| from_device().map_err(|_| errno))
+}
+
+fn full() -> Finding {
+    match raw::userfaultfd(0) {
+        Ok(_) => Finding::works("userfaultfd(2) also takes the kernel's own faults"),
+        Err(Errno::ENOSYS) => Finding::failed("userfaultfd(2)", Errno::ENOSYS).fix(NO_CONFIG),
+        Err(errno) => Finding::failed("userfaultfd(2)", errno)
+            .fix("sudo sysctl -w vm.unprivileged_userfaultfd=1"),
+    }
+}
+
+fn user_mode() -> Finding {
+    let what = "userfaultfd(2) with USER_MODE_ONLY";
+    match raw::userfaultfd(UFFD_USER_MODE_ONLY) {
+        Ok(_) => Finding::works(format!("{what} needs no privilege")),
+        Err(Errno::EINVAL) => Finding::failed(what, Errno::EINVAL).fix("boot Linux 5.11 or newer"),
+        Err(Errno::ENOSYS) => Finding::failed(what, Errno::ENOSYS).fix(NO_CONFIG),
+        Err(errno) => {
+            Finding::failed(what, errno).fix("run outside the container's seccomp filter")
+        }
+    }
+}
+
+fn from_device() -> Result<OwnedFd, Errno> {
+    let device = rustix::fs::open(
+        "/dev/userfaultfd",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Errno(errno.raw_os_error()))?;
+    raw::userfaultfd_of_device(device.as_fd())
+}
+
+fn device() -> Finding {
+    match from_device() {
+        Ok(_) => Finding::works("/dev/userfaultfd gives one with the kernel's faults"),
+        Err(errno @ (Errno::EACCES | Errno::EPERM)) => Finding::failed("/dev/userfaultfd", errno)
+            .fix("sudo setfacl -m u:$USER:rw /dev/userfaultfd"),
+        Err(errno) => Finding::failed("/dev/userfaultfd", errno)
+            .fix("boot Linux 6.1 or newer, with devtmpfs on /dev"),
+    }
+}
+
+/// Returns all the features that the kernel says it has.
+fn offered() -> Option<u64> {
+    let fd = any().ok()?;
+    let mut api = UffdioApi {
+        api: UFFD_API,
+        ..UffdioApi::default()
+    };
+    crate::raw::userfaultfd::api(fd.as_fd(), &mut api).ok()?;
+    Some(api.features)
+}
+
+/// Asks for one feature, on a descriptor that is thrown away: the handshake is done once only.
+fn feature(bit: u64) -> Finding {
+    let what = "the handshake with this feature alone";
+    let fd = match any() {
+        Ok(fd) => fd,
+        Err(errno) => return Finding::failed("userfaultfd(2)", errno),
+    };
+    let mut api = UffdioApi {
+        api: UFFD_API,
+        features: bit,
+        ioctls: 0,
+    };
+    match crate::raw::userfaultfd::api(fd.as_fd(), &mut api) {
+        Ok(()) if api.features & bit != 0 => Finding::works(format!("{what} succeeds")),
+        Ok(()) => Finding::missing(format!("{what} succeeds, but the feature is not granted")),
+        Err(Errno::EPERM) => Finding::failed(what, Errno::EPERM)
+            .fix("sudo setcap cap_sys_ptrace+ep the program, or run it as root"),
+        Err(errno) => Finding::failed(what, errno).fix("boot a newer kernel"),
+    }
+}

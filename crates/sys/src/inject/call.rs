@@ -1,0 +1,310 @@
+//! One task made to call the kernel.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use space::{Errno, Mapping, PageSize, Vaddr};
+
+use super::candidate;
+use super::fork::WALL;
+use super::gadget::Gadgets;
+use super::scratch::{self, Scratch};
+use super::seccomp::{self, Purpose};
+use crate::arch::{Registers, call, frame};
+use crate::raw::{self, ptrace};
+use crate::seccomp::Reason;
+use crate::task::{Stopped, Task, read_general, read_set, wait_stop, write_general};
+
+/// A stop at the entry to or the exit from a call, with `PTRACE_O_TRACESYSGOOD`.
+const CALL_STOP: (i32, i32) = (libc::SIGTRAP | 0x80, 0);
+/// `PTRACE_EVENT_STOP`.
+const EVENT_STOP: i32 = 128;
+/// `PTRACE_O_SUSPEND_SECCOMP`.
+const SUSPEND_SECCOMP: i32 = 1 << 21;
+/// The frames of one injection stand this far apart.
+const FRAME_STEP: u64 = frame::BARE_LEN.next_multiple_of(64);
+/// `NT_X86_XSTATE`.
+const NT_X86_XSTATE: u32 = 0x202;
+
+/// Why a process can't be made to make a call. It goes on as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InjectError {
+    /// No task stands where it may be diverted.
+    #[error(
+        "no task of the process can make a call just now: each is about to take a signal, within \
+         a restartable sequence, or has its calls dispatched to itself"
+    )]
+    NoTask,
+    /// No dead memory for the safety frame.
+    #[error("the main stack has no unused space for the frame that protects an injected call")]
+    NoScratch,
+    /// The code that the call would run through is not there.
+    #[error("the process has no code that makes a call and returns from a signal")]
+    NoGadgets,
+    /// A seccomp filter forbids it.
+    #[error("{0}")]
+    Seccomp(Reason),
+    /// The task died in the call.
+    #[error("the task died while it made the call")]
+    Died,
+    /// A step failed.
+    #[error("making the process call the kernel failed: {0}")]
+    Failed(Errno),
+}
+
+impl From<Errno> for InjectError {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno)
+    }
+}
+
+/// What an injection needs to know of the stopped process.
+#[derive(Clone, Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) pid: u32,
+    pub(crate) mappings: &'a [Mapping],
+    pub(crate) pagemap: BorrowedFd<'a>,
+    pub(crate) page_size: PageSize,
+    pub(crate) gadgets: Gadgets,
+    /// Where the frames lay the last time.
+    pub(crate) earlier: Option<Vaddr>,
+    /// What the calls are for.
+    pub(crate) purpose: Purpose,
+    /// How long a call may take.
+    pub(crate) limit: Duration,
+}
+
+/// Addresses of the frames of one injection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frames {
+    /// Waits for the child, then goes to `original`.
+    pub(super) wait: Vaddr,
+    /// Ends a child.
+    pub(super) exit: Vaddr,
+    /// Brings the task back to where it was.
+    pub(super) original: Vaddr,
+}
+
+/// A task that makes calls. Its registers, signal mask and memory are as before when this is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct Caller<'a> {
+    site: Site<'a>,
+    pub(super) task: Task,
+    saved: Registers,
+    mask: u64,
+    scratch: Option<Scratch>,
+    pub(super) frames: Frames,
+    suspend_seccomp: bool,
+    diverted: bool,
+    /// A stop signal came while the task made calls; it can't be blocked, and is sent again.
+    stop_signal: bool,
+}
+
+/// Tells whether one of the stopped tasks could make the calls of every purpose, and makes none.
+pub(crate) fn rehearse(pid: u32, gadgets: Gadgets, stopped: &Stopped) -> Result<(), InjectError> {
+    let (task, _) = candidate::pick(pid, stopped).ok_or(InjectError::NoTask)?;
+    for purpose in [Purpose::Track, Purpose::Fork, Purpose::Reap] {
+        seccomp::plan(task, purpose, gadgets.call)?;
+    }
+    Ok(())
+}
+
+impl<'a> Caller<'a> {
+    /// Picks a task and prepares its way back.
+    pub(crate) fn begin(site: Site<'a>, stopped: &Stopped) -> Result<Self, InjectError> {
+        let (task, saved) = candidate::pick(site.pid, stopped).ok_or(InjectError::NoTask)?;
+        if !site.gadgets.hold(task.tid) {
+            return Err(InjectError::NoGadgets);
+        }
+        let suspend_seccomp = seccomp::plan(task, site.purpose, site.gadgets.call)?;
+        let mask = ptrace::signal_mask(task.tid)?;
+        let xstate = read_set(task.tid, NT_X86_XSTATE)?;
+        let pointers: Vec<Vaddr> = stopped
+            .tasks
+            .iter()
+            .filter_map(|task| Some(read_general(task.tid).ok()?.stack_pointer()))
+            .collect();
+        // The gap before the extended state and the magic number behind it take under 128 bytes.
+        let len = 2 * FRAME_STEP + frame::BARE_LEN + xstate.len() as u64 + 128;
+        let start = scratch::find(
+            site.mappings,
+            site.pagemap,
+            site.page_size,
+            &pointers,
+            site.earlier,
+            len,
+        )
+        .ok_or(InjectError::NoScratch)?;
+        let frames = Frames {
+            wait: start,
+            exit: Vaddr(start.0 + FRAME_STEP),
+            original: Vaddr(start.0 + 2 * FRAME_STEP),
+        };
+        let bytes = lay_out(&site, frames, &saved, mask, &xstate);
+        let scratch = Some(Scratch::write(task.tid, start, &bytes)?);
+        let mut caller = Self {
+            site,
+            task,
+            saved,
+            mask,
+            scratch,
+            frames,
+            suspend_seccomp,
+            diverted: false,
+            stop_signal: false,
+        };
+        caller.set_options(0)?;
+        Ok(caller)
+    }
+
+    /// Returns the memory that holds the frames.
+    pub(crate) fn frames(&self) -> Option<(Vaddr, u64)> {
+        self.scratch.as_ref().map(Scratch::place)
+    }
+
+    /// Makes one call and returns what the kernel answered (a negative error number included).
+    pub(crate) fn call(&mut self, number: u64, args: [u64; 6]) -> Result<i64, InjectError> {
+        let stack = self.frames.original;
+        self.enter(stack, number, args)?;
+        self.step()?;
+        Ok(read_general(self.task.tid)?.result())
+    }
+
+    /// Returns a duplicate of descriptor `fd` of the task; `process` is the pidfd of its process.
+    pub(crate) fn descriptor(&self, process: BorrowedFd<'_>, fd: i32) -> Result<OwnedFd, Errno> {
+        // A task may have descriptors of its own, and the first one may have none any more. A
+        // kernel that can't open a task by itself (before 6.9) is asked for the process's.
+        match raw::process::task_pidfd(self.task.tid) {
+            Ok(task) if self.task.tid != self.task.pid => {
+                raw::process::pidfd_getfd(task.as_fd(), fd)
+            }
+            Ok(_) | Err(_) => raw::process::pidfd_getfd(process, fd),
+        }
+    }
+
+    /// Sets ptrace options beside those that every injection has.
+    pub(super) fn set_options(&mut self, more: i32) -> Result<(), InjectError> {
+        let suspend = if self.suspend_seccomp {
+            SUSPEND_SECCOMP
+        } else {
+            0
+        };
+        let options = libc::PTRACE_O_TRACESYSGOOD | suspend | more;
+        Ok(ptrace::set_options(self.task.tid, options)?)
+    }
+
+    /// Brings the task to the entry of a call.
+    pub(super) fn enter(
+        &mut self,
+        stack: Vaddr,
+        number: u64,
+        args: [u64; 6],
+    ) -> Result<(), InjectError> {
+        let registers = self
+            .saved
+            .calling(self.site.gadgets.call, stack, number, args);
+        // From here on the frame brings the task back if we die.
+        write_general(self.task.tid, &registers)?;
+        self.diverted = true;
+        ptrace::set_signal_mask(self.task.tid, u64::MAX)?;
+        match self.step()? {
+            CALL_STOP => Ok(()),
+            _ => Err(InjectError::Failed(Errno::EIO)),
+        }
+    }
+
+    /// Lets the task run to its next stop of a call or an event.
+    pub(super) fn step(&mut self) -> Result<(i32, i32), InjectError> {
+        loop {
+            ptrace::syscall(self.task.tid)?;
+            match wait_stop(self.task.tid, self.site.limit)? {
+                None => {
+                    self.diverted = false;
+                    return Err(InjectError::Died);
+                }
+                // Job control reached the process; the call goes on, the stop comes behind it.
+                Some((_, EVENT_STOP)) => {}
+                Some((libc::SIGSTOP, 0)) => self.stop_signal = true,
+                Some(stop) => return Ok(stop),
+            }
+        }
+    }
+
+    /// How long a step may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.site.limit
+    }
+
+    fn restore(&mut self) -> Result<(), Errno> {
+        let tid = self.task.tid;
+        if self.diverted {
+            // A restart of the call that the task was in happens only on the way out of a trap
+            // that the kernel enters for a signal: an exit from a call is none.
+            ptrace::interrupt(tid)?;
+            loop {
+                ptrace::cont(tid)?;
+                match wait_stop(tid, self.site.limit)? {
+                    None => return Err(Errno::ESRCH),
+                    Some((_, EVENT_STOP)) => break,
+                    Some((libc::SIGSTOP, 0)) => self.stop_signal = true,
+                    Some(_) => {}
+                }
+            }
+            ptrace::set_signal_mask(tid, self.mask)?;
+            write_general(tid, &self.saved)?;
+            if self.stop_signal {
+                raw::process::stop(self.task.pid)?;
+            }
+        }
+        ptrace::set_options(tid, 0)?;
+        self.scratch.take().map_or(Ok(()), Scratch::take_away)
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        // Where this fails the task is dead, or the frame brings it back when it is let go.
+        _ = self.restore();
+    }
+}
+
+fn lay_out(
+    site: &Site<'_>,
+    frames: Frames,
+    saved: &Registers,
+    mask: u64,
+    xstate: &[u8],
+) -> Vec<u8> {
+    /// Whom to wait for unless a clone fills it in: an id that no process can have.
+    const NOBODY: u64 = 0x8000_0000;
+    let Gadgets {
+        call: gadget,
+        sigreturn,
+    } = site.gadgets;
+    let wait = frame::calling(
+        sigreturn,
+        saved,
+        u64::MAX,
+        (gadget, frames.original),
+        call::WAIT4,
+        [NOBODY, 0, WALL, 0, 0, 0],
+    );
+    let exit = frame::calling(
+        sigreturn,
+        saved,
+        u64::MAX,
+        (gadget, frames.exit),
+        call::EXIT_GROUP,
+        [0; 6],
+    );
+    let original = frame::original(frames.original, sigreturn, saved, mask, xstate);
+    let mut bytes = Vec::new();
+    for frame in [wait, exit] {
+        bytes.extend(frame);
+        bytes.resize(bytes.len().next_multiple_of(64), 0);
+    }
+    bytes.extend(original);
+    bytes
+}

@@ -1,0 +1,105 @@
+//! A duplicate of the memory, made by the process itself.
+
+use space::{Errno, Vaddr};
+
+use super::call::{Caller, InjectError};
+use crate::arch::{call, frame};
+use crate::raw::process;
+use crate::raw::ptrace;
+use crate::raw::wait;
+use crate::task::wait_stop;
+
+/// `PTRACE_EVENT_CLONE`, which a child without an exit signal is announced by.
+const EVENT_CLONE: i32 = 3;
+/// The flags of the call: `CLONE_PARENT_SETTID`, the parent's memory gets the child's id;
+/// `CLONE_FILES` and `CLONE_FS`, so that a file that the parent closes is closed, and no pipe,
+/// connection or lock stays for as long as the child does. Nobody gets a signal.
+pub(super) const CLONE_FLAGS: u64 = 0x0010_0000 | 0x400 | 0x200;
+/// What `clone` says to its tracer when a signal is pending.
+const ERESTARTNOINTR: i32 = -513;
+/// `__WALL`: children of any kind.
+pub(super) const WALL: u64 = 0x4000_0000;
+/// `__WALL` and `WNOHANG`.
+pub(super) const WALL_NOHANG: u64 = WALL | 1;
+
+/// A stopped duplicate. It dies with the thread that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Child {
+    /// Its id for us.
+    pub(crate) pid: u32,
+    /// Its id for its parent.
+    pub(crate) pid_inside: i64,
+}
+
+/// Makes the caller's task fork.
+///
+/// The child has no exit signal, so its parent hears nothing of it, and it starts on a stack
+/// whose only way leads to `exit_group`: were it ever let go, it could do nothing else. Should we
+/// die before the parent's registers are back, the parent waits for that child on its way back.
+///
+/// # Errors
+///
+/// [`InjectError::Failed`] with what `clone` said.
+pub(crate) fn fork(caller: &mut Caller<'_>) -> Result<Child, InjectError> {
+    caller.set_options(libc::PTRACE_O_TRACECLONE)?;
+    let frames = caller.frames;
+    let whom = Vaddr(frames.wait.0 + frame::FIRST_ARGUMENT);
+    caller.enter(
+        frames.wait,
+        call::CLONE,
+        [CLONE_FLAGS, frames.exit.0, whom.0, 0, 0, 0],
+    )?;
+    let mut pid = None;
+    if let (_, EVENT_CLONE) = caller.step()? {
+        let id = ptrace::event_message(caller.task.tid)?;
+        let id = u32::try_from(id).map_err(|_| Errno::EIO)?;
+        await_child(id, caller)?;
+        pid = Some(id);
+        caller.step()?;
+    }
+    let answer = crate::task::read_general(caller.task.tid)?.result();
+    match (pid, i32::try_from(answer)) {
+        (Some(pid), Ok(inside)) if inside > 0 => Ok(Child {
+            pid,
+            pid_inside: inside.into(),
+        }),
+        // A stop signal was pending; the call would be made again by itself.
+        (_, Ok(ERESTARTNOINTR)) => Err(InjectError::Failed(Errno::EAGAIN)),
+        (_, Ok(errno)) if errno < 0 => Err(InjectError::Failed(Errno(-errno))),
+        _ => Err(InjectError::Failed(Errno::EIO)),
+    }
+}
+
+/// Waits until the child stands still, and binds its life to this thread's.
+fn await_child(pid: u32, caller: &Caller<'_>) -> Result<(), InjectError> {
+    match wait_stop(pid, caller.limit())? {
+        Some(_) => Ok(ptrace::set_options(pid, libc::PTRACE_O_EXITKILL)?),
+        None => Err(InjectError::Died),
+    }
+}
+
+/// Ends the child, on the thread that made it; its parent has to take note of it behind this.
+pub(crate) fn end(child: Child) -> Result<(), Errno> {
+    process::kill(child.pid)?;
+    wait::reap(child.pid)
+}
+
+/// Has the parent take note of the child's end, so that no zombie stays.
+pub(crate) fn reap(caller: &mut Caller<'_>, child: Child) -> Result<(), InjectError> {
+    // The end is on its way to the parent when our own wait returns.
+    const TRIES: u32 = 1000;
+    let pid = child.pid_inside.cast_unsigned();
+    for _ in 0..TRIES {
+        match caller.call(call::WAIT4, [pid, 0, WALL_NOHANG, 0, 0, 0])? {
+            0 => std::thread::sleep(std::time::Duration::from_micros(50)),
+            answer if answer == child.pid_inside => return Ok(()),
+            // Somebody in the process waited for it already.
+            answer if answer == -i64::from(Errno::ECHILD.0) => return Ok(()),
+            answer => {
+                let errno = i32::try_from(-answer).unwrap_or(Errno::EIO.0);
+                return Err(InjectError::Failed(Errno(errno)));
+            }
+        }
+    }
+    Err(InjectError::Failed(Errno::ETIMEDOUT))
+}

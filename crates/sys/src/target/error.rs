@@ -1,0 +1,98 @@
+//! Why a process can't be worked on.
+
+use space::Errno;
+
+use crate::inject::InjectError;
+use crate::task::StopError;
+
+/// Why a process can't be opened. Nothing of it was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is none of that id.
+    #[error("there is no process {0}")]
+    NoProcess(u32),
+    /// The id is that of a thread.
+    #[error("{tid} is a thread of process {pid}; name the process")]
+    Thread {
+        /// The thread.
+        tid: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// It is a thread of the kernel.
+    #[error("process {0} is a thread of the kernel and has no memory of its own")]
+    KernelThread(u32),
+    /// It has ended.
+    #[error("process {0} has ended and waits for its parent (a zombie); its memory is gone")]
+    Zombie(u32),
+    /// It is ourselves.
+    #[error("process {0} is this program itself, which can't stop itself")]
+    Ourselves(u32),
+    /// Somebody traces it.
+    #[error(
+        "process {pid} is traced already by process {tracer}; a process has one tracer at a time: \
+         detach that one (gdb: `detach`), or end it"
+    )]
+    Traced {
+        /// The process.
+        pid: u32,
+        /// Its tracer.
+        tracer: u32,
+    },
+    /// It is a program of another width.
+    #[error("process {0} is a 32-bit program, which this version does not support")]
+    ThirtyTwoBit(u32),
+    /// We may not look into it.
+    #[error(
+        "process {pid} may not be traced by this user: {errno}; run as its user, or as root (and \
+         see /proc/sys/kernel/yama/ptrace_scope)"
+    )]
+    Denied {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// Something could not be read.
+    #[error("process {pid}: {what} can't be read: {errno}")]
+    Failed {
+        /// The process.
+        pid: u32,
+        /// What was read.
+        what: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}
+
+/// Why the writes of a process can't be tracked. It goes on as before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackError {
+    /// It could not be stopped.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// It could not be made to call the kernel.
+    #[error(transparent)]
+    Inject(#[from] InjectError),
+    /// Its kernel has no way.
+    #[error(
+        "this kernel has neither asynchronous write protection with PAGEMAP_SCAN (Linux 6.7) nor soft-dirty bits"
+    )]
+    NoWay,
+    /// Soft-dirty bits were asked for.
+    #[error("this kernel has no soft-dirty bits")]
+    NoSoftDirty,
+    /// The kernel refused a userfaultfd.
+    #[error("the process can't have a userfaultfd: {0}")]
+    Userfaultfd(Errno),
+    /// Another step failed.
+    #[error("{what} failed: {errno}")]
+    Failed {
+        /// The step.
+        what: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}

@@ -1,0 +1,144 @@
+//! A live process as the engine sees it: its memory and its tasks.
+
+mod absent;
+mod error;
+mod freeze;
+mod layout;
+mod memory;
+mod open;
+mod register;
+mod scanner;
+mod track;
+mod twin;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ::space::{Errno, PageRange, PageSize, StopLength, TaskState};
+
+pub use error::{OpenError, TrackError};
+pub use track::TrackWish;
+pub use twin::Twin;
+
+use crate::inject::{Child, Gadgets, InjectError};
+use crate::memory::{MemoryReader, SharedFiles};
+use crate::procfs::Process;
+use crate::task::{Interrupted, Sharers, StopError, Tracer};
+use layout::Layout;
+use scanner::Scanner;
+use track::Track;
+
+/// A live process.
+///
+/// Opening it touches nothing; [`attach`](Self::attach) makes its writes tracked. Dropping it
+/// leaves the process as it would be without us.
+#[derive(Debug)]
+pub struct Target {
+    pid: u32,
+    /// A task that has the memory: the first one may have ended before the others.
+    memory_task: u32,
+    page_size: PageSize,
+    process: Process,
+    pidfd: OwnedFd,
+    /// These belong to the memory that the process had when they were opened, whatever it
+    /// executes later.
+    maps: File,
+    pagemap: File,
+    reader: Arc<MemoryReader>,
+    files: Arc<SharedFiles>,
+    scanner: Scanner,
+    track: Track,
+    /// Whether anything was registered for tracking yet.
+    registered: bool,
+    /// Whether a scan of tracked memory reports what is not there as written.
+    absent_is_written: bool,
+    layout: Layout,
+    gadgets: Option<Gadgets>,
+    /// Pages of the main stack that held frames for injected calls, and will again.
+    scratch: Option<PageRange>,
+    sharers: Sharers,
+    interrupted: Interrupted,
+    /// Ended duplicates that the process has not taken note of.
+    unreaped: Vec<Child>,
+    stopped: Option<Arc<Tracer>>,
+    stop_error: Option<StopError>,
+    inject_error: Option<InjectError>,
+    stops: Vec<StopLength>,
+}
+
+impl Target {
+    /// Returns the process's id in our pid namespace.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Returns its directory in `/proc`.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Returns a descriptor of the process, to wait for its end.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// Tells whether the process has not ended.
+    pub fn is_alive(&self) -> bool {
+        let mut polled = [rustix::event::PollFd::new(
+            &self.pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        let now = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        !matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1..))
+    }
+
+    /// Returns why the last stop failed, in words; [`::space::Freeze`] tells only a number.
+    pub fn stop_error(&self) -> Option<&StopError> {
+        self.stop_error.as_ref()
+    }
+
+    /// Returns why the process could not be made to call the kernel the last time, in words.
+    pub fn inject_error(&self) -> Option<&InjectError> {
+        self.inject_error.as_ref()
+    }
+
+    /// Returns the stops for attaching and the like since the last call.
+    pub fn take_stops(&mut self) -> Vec<StopLength> {
+        std::mem::take(&mut self.stops)
+    }
+
+    /// Looks at all again that is too dear for a freeze: the flags of all mappings, the files
+    /// behind shared memory, the processes that share the memory. To be called before each
+    /// snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ESRCH`] where the memory is gone.
+    pub fn refresh(&mut self) -> Result<(), Errno> {
+        self.layout.refresh(&self.process, self.page_size)?;
+        self.sharers = Sharers::find(self.pid, self.memory_task);
+        self.interrupted.filtered = crate::task::proc::is_filtered(self.pid);
+        let mappings = ::space::AddressSpace::mappings(self)?;
+        self.files = Arc::new(SharedFiles::open(self.pid, &mappings, &self.files));
+        self.reader.use_files(Arc::clone(&self.files));
+        // Where there are none, an injection says so.
+        _ = self.find_gadgets();
+        Ok(())
+    }
+
+    /// Closes the files behind shared memory, which would keep what the process has deleted.
+    pub fn release_files(&mut self) {
+        self.files = Arc::default();
+        self.reader.use_files(Arc::clone(&self.files));
+    }
+
+    /// Fills in what [`::space::Freeze::tasks`] leaves out since nobody needs it to the instant:
+    /// the names and times of tasks.
+    pub fn describe(&self, tasks: &mut [TaskState]) {
+        tasks.iter_mut().for_each(crate::task::describe);
+    }
+}

@@ -1,0 +1,153 @@
+//! Opening a process: every reason against it is found before anything is touched.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use space::{Errno, PageSize};
+
+use super::layout::Layout;
+use super::scanner::Scanner;
+use super::track::Track;
+use super::{OpenError, Target};
+use crate::memory::{MemoryReader, SharedFiles};
+use crate::procfs::{ElfClass, Process, RunState, Status};
+use crate::task::{Interrupted, Sharers, proc};
+
+impl Target {
+    /// Opens process `pid`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; nothing was touched.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the kernel's page size is a power of two"
+    )]
+    pub fn open(pid: u32) -> Result<Self, OpenError> {
+        if pid == std::process::id() {
+            return Err(OpenError::Ourselves(pid));
+        }
+        let process = Process::open(pid).map_err(|_| OpenError::NoProcess(pid))?;
+        let status = process.status().map_err(|_| OpenError::NoProcess(pid))?;
+        check(pid, &process, &status)?;
+        let pidfd = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(OpenError::NoProcess(pid))
+            .and_then(|pid_number| {
+                pidfd_open(pid_number, PidfdFlags::empty())
+                    .map_err(|errno| failed(pid, "pidfd", errno.into()))
+            })?;
+        let page_size = PageSize::new(rustix::param::page_size() as u64)
+            .expect("the kernel's page size is a power of two");
+        let memory_task = task_with_memory(pid, &process)?;
+        let open = |file: &'static str| {
+            let path = format!("/proc/{pid}/task/{memory_task}/{file}");
+            File::open(path).map_err(|error| match Errno::from(error) {
+                errno @ (Errno::EACCES | Errno::EPERM) => OpenError::Denied { pid, errno },
+                Errno::ESRCH | Errno::ENOENT => OpenError::NoProcess(pid),
+                errno => OpenError::Failed {
+                    pid,
+                    what: file,
+                    errno,
+                },
+            })
+        };
+        let mem = open("mem")?;
+        let (maps, pagemap) = (open("maps")?, open("pagemap")?);
+        let scanner = Scanner::choose(&pagemap, page_size);
+        Ok(Self {
+            pid,
+            memory_task,
+            page_size,
+            pidfd,
+            maps,
+            pagemap,
+            reader: Arc::new(MemoryReader::new(memory_task, page_size, mem)),
+            files: Arc::new(SharedFiles::default()),
+            scanner,
+            track: Track::None,
+            absent_is_written: false,
+            registered: false,
+            layout: Layout::default(),
+            gadgets: None,
+            scratch: None,
+            sharers: Sharers::find(pid, memory_task),
+            interrupted: Interrupted::new(proc::is_filtered(pid)),
+            unreaped: Vec::new(),
+            stopped: None,
+            stop_error: None,
+            inject_error: None,
+            stops: Vec::new(),
+            process: Process::open(memory_task).map_err(|_| OpenError::NoProcess(pid))?,
+        })
+    }
+}
+
+fn failed(pid: u32, what: &'static str, errno: std::io::Error) -> OpenError {
+    OpenError::Failed {
+        pid,
+        what,
+        errno: errno.into(),
+    }
+}
+
+fn check(pid: u32, process: &Process, status: &Status) -> Result<(), OpenError> {
+    if status.process != pid {
+        return Err(OpenError::Thread {
+            tid: pid,
+            pid: status.process,
+        });
+    }
+    let stat = process.stat().map_err(|_| OpenError::NoProcess(pid))?;
+    if stat.is_kernel_thread() {
+        return Err(OpenError::KernelThread(pid));
+    }
+    // A first thread that ended looks like a zombie while others live.
+    if matches!(stat.state, RunState::Zombie | RunState::Dead) && stat.threads <= 1 {
+        return Err(OpenError::Zombie(pid));
+    }
+    // A thread of ours that failed to stop it may be just ending.
+    let begun = Instant::now();
+    while proc::is_own_thread(proc::tracer(pid)) && begun.elapsed() < Duration::from_millis(100) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if status.tracer != 0 && proc::tracer(pid) != 0 {
+        return Err(OpenError::Traced {
+            pid,
+            tracer: status.tracer,
+        });
+    }
+    match process.program_kind() {
+        Ok(Some(kind)) if kind.class == ElfClass::Bits32 => Err(OpenError::ThirtyTwoBit(pid)),
+        Ok(_) => Ok(()),
+        Err(error) => match error.errno() {
+            errno @ (Errno::EACCES | Errno::EPERM) => Err(OpenError::Denied { pid, errno }),
+            // A program without a file to look at is what its registers say it is.
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Finds a task that still has the memory: the first one may have ended before the others.
+fn task_with_memory(pid: u32, process: &Process) -> Result<u32, OpenError> {
+    let tasks = process.tasks().map_err(|_| OpenError::NoProcess(pid))?;
+    for &tid in std::iter::once(&pid).chain(&tasks) {
+        let maps = File::open(format!("/proc/{pid}/task/{tid}/maps"));
+        let mut byte = [0];
+        match maps.and_then(|mut maps| maps.read(&mut byte)) {
+            Ok(0) => {}
+            Ok(_) => return Ok(tid),
+            Err(error) => {
+                let errno = Errno::from(error);
+                if matches!(errno, Errno::EACCES | Errno::EPERM) {
+                    return Err(OpenError::Denied { pid, errno });
+                }
+            }
+        }
+    }
+    Err(OpenError::NoProcess(pid))
+}

@@ -1,0 +1,132 @@
+//! Registering mappings for write protection, so that the process does not notice.
+
+use std::time::{Duration, Instant};
+
+use space::{AddressSpace, Errno, Mapping, PageFlags, PageRange, Rearm, Scan, StopLength, Tracked};
+
+use super::Target;
+use super::track::Track;
+use crate::task::Tracer;
+
+/// The longest that stopping for a registration may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
+impl Target {
+    /// Registers the mappings that `ranges` lie in.
+    ///
+    /// A registration of less than a mapping would cut it in two, and a process that moves it
+    /// with `mremap` would get an error that it would not have without us. So it is only whole
+    /// mappings that are registered, as they are while the tasks stand still.
+    pub(super) fn register(
+        &mut self,
+        ranges: &[PageRange],
+        outcome: &mut Vec<Tracked>,
+    ) -> Result<(), Errno> {
+        // Marks of an earlier session. New ones come about only where something is registered, so
+        // for the first registration there is time to look before the stop.
+        let stale = if self.registered {
+            Vec::new()
+        } else {
+            self.marked(ranges)?
+        };
+        let begun = Instant::now();
+        let tracer = match &self.stopped {
+            Some(_) => None,
+            None => Some(
+                Tracer::stop(&mut self.sharers, &mut self.interrupted, LIMIT)
+                    .map_err(|error| self.keep(error))?,
+            ),
+        };
+        let done = self.register_stopped(ranges, &stale, outcome);
+        if let Some(tracer) = tracer {
+            drop(tracer);
+            self.stops.push(StopLength {
+                why: "register".into(),
+                length: begun.elapsed(),
+            });
+        }
+        self.registered = true;
+        done
+    }
+
+    /// Finds pages that are marked as protected although their mappings are not registered.
+    fn marked(&mut self, ranges: &[PageRange]) -> Result<Vec<PageRange>, Errno> {
+        let scan = Scan {
+            all_of: PageFlags::empty(),
+            any_of: PageFlags::PRESENT | PageFlags::SWAPPED,
+            report: PageFlags::WRITTEN,
+            rearm: Rearm::Keep,
+        };
+        let mut runs = Vec::new();
+        self.scanner.scan(&self.pagemap, &scan, ranges, &mut runs)?;
+        runs.retain(|run| !run.flags.contains(PageFlags::WRITTEN));
+        Ok(runs.into_iter().map(|run| run.range).collect())
+    }
+
+    /// Registers while all tasks stand still.
+    fn register_stopped(
+        &mut self,
+        ranges: &[PageRange],
+        stale: &[PageRange],
+        outcome: &mut Vec<Tracked>,
+    ) -> Result<(), Errno> {
+        let mappings = self.mappings()?;
+        let mut new: Vec<PageRange> = Vec::new();
+        for &range in ranges {
+            let tracked = match around(&mappings, range) {
+                // The process has changed it since it was asked for; the next time it may be.
+                None => Err(Errno::EAGAIN),
+                Some(mapping) if new.last() == Some(&mapping) => Ok(()),
+                Some(mapping) if mapping != range && self.is_registered(mapping) => Ok(()),
+                Some(mapping) => self
+                    .register_mapping(mapping, stale)
+                    .inspect(|()| new.push(mapping)),
+            };
+            outcome.push(match tracked {
+                Ok(()) => Tracked::Yes(range),
+                Err(errno) => Tracked::No(range, errno),
+            });
+        }
+        Ok(())
+    }
+
+    /// Registers a mapping and takes old marks off its pages.
+    fn register_mapping(&self, mapping: PageRange, stale: &[PageRange]) -> Result<(), Errno> {
+        let Track::WriteProtect(protect) = &self.track else {
+            return Err(Errno::ENOSYS);
+        };
+        protect.register(mapping)?;
+        if self.registered {
+            return protect.clear(mapping);
+        }
+        let first = stale.partition_point(|marked| marked.end() <= mapping.start());
+        stale[first..]
+            .iter()
+            .map_while(|marked| marked.intersection(mapping))
+            .try_for_each(|marked| protect.clear(marked))
+    }
+
+    /// Tells whether a mapping is registered already: one that grew is, new part and old.
+    fn is_registered(&mut self, mapping: PageRange) -> bool {
+        let scan = Scan {
+            all_of: PageFlags::HUGE | PageFlags::ZERO | PageFlags::FILE,
+            any_of: PageFlags::empty(),
+            report: PageFlags::empty(),
+            rearm: Rearm::KeepIfTracked,
+        };
+        let first = PageRange::from_pages(mapping.start(), space::PageCount(1), self.page_size);
+        let first = first.expect("a mapping has a page");
+        self.scanner
+            .scan(&self.pagemap, &scan, &[first], &mut Vec::new())
+            .is_ok()
+    }
+}
+
+/// Finds the mapping that all of `range` lies in.
+fn around(mappings: &[Mapping], range: PageRange) -> Option<PageRange> {
+    let next = mappings.partition_point(|mapping| mapping.range.end() <= range.start());
+    mappings
+        .get(next)
+        .map(|mapping| mapping.range)
+        .filter(|mapping| mapping.covers(range))
+}

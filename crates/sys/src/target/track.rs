@@ -1,0 +1,190 @@
+//! Having the writes of a process tracked.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use space::{Errno, PageRange, StopLength, Tracking, Vaddr};
+
+use super::scanner::Scanner;
+use super::{Target, TrackError, absent};
+use crate::arch::call;
+use crate::inject::{self, Caller, Gadgets, InjectError, Purpose, Site, track_args};
+use crate::memory::{SoftDirty, WriteProtect};
+use crate::task::{Stopped, Tracer};
+
+/// Which way of tracking is wished for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackWish {
+    /// The best that works.
+    Best,
+    /// Soft-dirty bits, even where there is better.
+    SoftDirty,
+}
+
+/// How writes are tracked.
+#[derive(Debug)]
+pub(super) enum Track {
+    WriteProtect(WriteProtect),
+    SoftDirty(SoftDirty),
+    None,
+}
+
+impl Track {
+    pub(super) fn kind(&self) -> Tracking {
+        match self {
+            Self::WriteProtect(_) => Tracking::WriteProtect,
+            Self::SoftDirty(_) => Tracking::SoftDirty,
+            Self::None => Tracking::None,
+        }
+    }
+}
+
+impl Target {
+    /// Makes writes trackable. This stops the process for a moment, to have it make a
+    /// userfaultfd that only we keep.
+    ///
+    /// # Errors
+    ///
+    /// [`TrackError`]; the process goes on as before, and can still be frozen and read.
+    pub fn attach(&mut self, wish: TrackWish, limit: Duration) -> Result<(), TrackError> {
+        if self.track.kind() != Tracking::None {
+            return Ok(());
+        }
+        let best = match wish {
+            TrackWish::SoftDirty => Err(TrackError::NoSoftDirty),
+            TrackWish::Best if !matches!(self.scanner, Scanner::Ioctl(_)) => Err(TrackError::NoWay),
+            TrackWish::Best => self.write_protect(limit).map(Track::WriteProtect),
+        };
+        self.absent_is_written = best.is_ok() && absent::counts_as_written(self.page_size);
+        self.track =
+            match best {
+                Ok(track) => track,
+                Err(error) if !has_soft_dirty() => return Err(error),
+                Err(_) => Track::SoftDirty(SoftDirty::open(self.pid, self.page_size).map_err(
+                    |errno| TrackError::Failed {
+                        what: "opening clear_refs",
+                        errno,
+                    },
+                )?),
+            };
+        Ok(())
+    }
+
+    /// Tells whether the process could be made to call the kernel, its seccomp filters included.
+    /// This stops it for a moment, and makes it call nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TrackError::Inject`] with the reason against it, [`TrackError::Stop`] where it could not
+    /// be stopped.
+    pub fn could_inject(&mut self, limit: Duration) -> Result<(), TrackError> {
+        let gadgets = self.find_gadgets()?;
+        let pid = self.pid;
+        let tracer = Tracer::stop(&mut self.sharers, &mut self.interrupted, limit)?;
+        let answer = tracer.run(move |stopped| Ok(inject::rehearse(pid, gadgets, stopped)));
+        drop(tracer);
+        answer
+            .map_err(InjectError::from)?
+            .map_err(TrackError::Inject)
+    }
+
+    /// Has the process make a userfaultfd, takes it over and closes the process's own.
+    fn write_protect(&mut self, limit: Duration) -> Result<WriteProtect, TrackError> {
+        self.refresh().map_err(|errno| TrackError::Failed {
+            what: "reading the mappings",
+            errno,
+        })?;
+        self.find_gadgets()?;
+        let begun = Instant::now();
+        let tracer = Tracer::stop(&mut self.sharers, &mut self.interrupted, limit)?;
+        let made = self.inject(&tracer, Purpose::Track, limit, |caller, pidfd| {
+            let fd = caller.call(call::USERFAULTFD, track_args())?;
+            let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;
+            if fd < 0 {
+                return Ok(Err(Errno(-fd)));
+            }
+            let ours = caller.descriptor(pidfd.as_fd(), fd);
+            // Closed before anything is registered with it: whatever becomes of us, nothing of
+            // it has an effect on the process.
+            caller.call(call::CLOSE, [u64::from(fd.unsigned_abs()), 0, 0, 0, 0, 0])?;
+            Ok(ours)
+        });
+        drop(tracer);
+        self.stops.push(StopLength {
+            why: "attach".into(),
+            length: begun.elapsed(),
+        });
+        let fd = made?.map_err(TrackError::Userfaultfd)?;
+        WriteProtect::new(fd).map_err(TrackError::Userfaultfd)
+    }
+
+    /// Looks for the code that injected calls run through, unless that was done before.
+    pub(super) fn find_gadgets(&mut self) -> Result<Gadgets, InjectError> {
+        if self
+            .gadgets
+            .is_none_or(|gadgets| !gadgets.hold(self.memory_task))
+        {
+            let mappings = space::AddressSpace::mappings(self)?;
+            self.gadgets = Gadgets::find(self.memory_task, &mappings, self.page_size);
+        }
+        self.gadgets.ok_or(InjectError::NoGadgets)
+    }
+
+    /// Has one of the stopped tasks make the calls of `job`.
+    pub(super) fn inject<T: Send + 'static>(
+        &mut self,
+        tracer: &Tracer,
+        purpose: Purpose,
+        limit: Duration,
+        job: impl FnOnce(&mut Caller<'_>, std::os::fd::OwnedFd) -> Result<T, InjectError>
+        + Send
+        + 'static,
+    ) -> Result<T, InjectError> {
+        let gadgets = self.gadgets.ok_or(InjectError::NoGadgets)?;
+        let mappings = space::AddressSpace::mappings(self)?;
+        let pagemap = self.pagemap.try_clone().map_err(Errno::from)?;
+        let pidfd = self.pidfd.try_clone().map_err(Errno::from)?;
+        let (pid, page_size) = (self.pid, self.page_size);
+        let earlier = self.scratch.map(PageRange::start);
+        let answer = tracer.run(move |stopped: &mut Stopped| {
+            let site = Site {
+                pid,
+                mappings: &mappings,
+                pagemap: pagemap.as_fd(),
+                page_size,
+                gadgets,
+                earlier,
+                purpose,
+                limit,
+            };
+            let mut frames = None;
+            let made = Caller::begin(site, stopped).and_then(|mut caller| {
+                frames = caller.frames();
+                job(&mut caller, pidfd)
+            });
+            Ok((made, frames))
+        });
+        let (made, frames) = answer?;
+        if let Some((start, len)) = frames {
+            let end = Vaddr(start.0 + len).align_up(page_size);
+            self.scratch = end.and_then(|end| PageRange::new(start.align_down(page_size), end));
+        }
+        made
+    }
+}
+
+/// Tells whether the kernel has soft-dirty bits, by what a new mapping of our own shows: it
+/// counts as written until the bits are cleared.
+fn has_soft_dirty() -> bool {
+    let mut heap = vec![0_u8; 1 << 22];
+    heap.fill(1);
+    let address = heap.as_ptr().addr() as u64 + (1 << 21);
+    let page_size = rustix::param::page_size() as u64;
+    let Ok(pagemap) = std::fs::File::open("/proc/self/pagemap") else {
+        return false;
+    };
+    let mut entry = [0; 8];
+    let read = std::os::unix::fs::FileExt::read_at(&pagemap, &mut entry, address / page_size * 8);
+    std::hint::black_box(&heap);
+    matches!(read, Ok(8)) && u64::from_ne_bytes(entry) & crate::uapi::pagemap::PM_SOFT_DIRTY != 0
+}

@@ -1,0 +1,137 @@
+//! Calls that a stop interrupts although no signal handler runs.
+//!
+//! The kernel restarts most interrupted calls by itself, but answers a few with `EINTR`
+//! (`signal(7)`): `epoll_wait`, `semop`, `sigtimedwait`, `io_getevents`, `io_uring_enter`. A
+//! program that never sees a signal may not expect that. So a task that we interrupted in one of
+//! them is made to restart it, unless a handler runs first (`ERESTARTNOHAND`). A restart begins
+//! its timeout anew; therefore the first interruption is remembered, and a task found in the same
+//! call when its time is over gets the answer of a timeout: a wait may last up to twice as long,
+//! but never for ever.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use space::{Errno, Vaddr};
+
+use super::{Halt, Task, proc, read_general, write_general};
+use crate::arch::restart::ERESTARTNOHAND;
+use crate::arch::{Registers, Timeout, waiting_call};
+use crate::inject::allows_restart;
+use crate::raw::memory;
+
+/// The interrupted waits of a process, over many stops.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupted {
+    /// Whether the process has seccomp filters.
+    pub(crate) filtered: bool,
+    waits: BTreeMap<u32, Wait>,
+    /// Those of the stop before.
+    earlier: BTreeMap<u32, Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    registers: Registers,
+    since: Instant,
+    /// How often the task had given up its processor by then, as far as that is needed.
+    switches: Option<u64>,
+}
+
+/// A task that goes on in one call from stop to stop gives up its processor when it waits again
+/// and when it stops again, and perhaps once between.
+const SWITCHES_MAX: u64 = 3;
+
+impl Interrupted {
+    /// Makes one that has seen nothing; `filtered` tells whether the process has seccomp filters.
+    pub(crate) fn new(filtered: bool) -> Self {
+        Self {
+            filtered,
+            ..Self::default()
+        }
+    }
+
+    /// Begins a stop.
+    pub(crate) fn begin(&mut self) {
+        self.earlier = std::mem::take(&mut self.waits);
+    }
+
+    /// Has the wait of a task that just stopped restarted when it goes on. Done at once, task by
+    /// task, since a tracer that dies before it leaves the task with `EINTR`.
+    pub(crate) fn restart(&mut self, task: Task, now: Instant) -> Result<(), Errno> {
+        if task.halt != Halt::Trap {
+            return Ok(());
+        }
+        let mut registers = read_general(task.tid)?;
+        if self.filtered && registers.needs_restart_block() && !allows_restart(task) {
+            // The kernel would go on by `restart_syscall`, which a filter punishes: the call
+            // itself was allowed, and begins anew.
+            registers.set_result(ERESTARTNOHAND);
+            return write_general(task.tid, &registers);
+        }
+        let Some(call) = waiting_call(&registers) else {
+            return Ok(());
+        };
+        let Some(timeout) = length(task.tid, call.timeout) else {
+            return Ok(());
+        };
+        let switches = match timeout {
+            Duration::MAX => None,
+            _ => proc::voluntary_switches(task.tid),
+        };
+        // Only a wait that surely is the same one ends early: a loop makes the same call again.
+        let since = self
+            .earlier
+            .remove(&task.tid)
+            .filter(|wait| {
+                let passed = wait
+                    .switches
+                    .zip(switches)
+                    .map(|(then, now)| now - then.min(now));
+                wait.registers.same_call(&registers)
+                    && passed.is_some_and(|passed| passed <= SWITCHES_MAX)
+            })
+            .map_or(now, |wait| wait.since);
+        if now.duration_since(since) >= timeout {
+            registers.set_result(call.timed_out);
+        } else {
+            self.waits.insert(
+                task.tid,
+                Wait {
+                    registers,
+                    since,
+                    switches,
+                },
+            );
+            registers.set_result(ERESTARTNOHAND);
+        }
+        write_general(task.tid, &registers)
+    }
+}
+
+/// How long a call waits; `None` where that can't be read, so that the kernel's `EINTR` stands.
+fn length(pid: u32, timeout: Timeout) -> Option<Duration> {
+    match timeout {
+        Timeout::Never => Some(Duration::MAX),
+        Timeout::Millis(millis) => Some(Duration::from_millis(millis)),
+        Timeout::Timespec(address) => timespec(pid, address),
+        Timeout::UringArg(address) => {
+            let mut argument = [0; 24];
+            let read = memory::read_at(pid, address, &mut argument).ok()?;
+            let (_, timespec_address) = argument.split_last_chunk::<8>()?;
+            match u64::from_ne_bytes(*timespec_address) {
+                _ if read != argument.len() => None,
+                0 => Some(Duration::MAX),
+                address => timespec(pid, Vaddr(address)),
+            }
+        }
+    }
+}
+
+fn timespec(pid: u32, address: Vaddr) -> Option<Duration> {
+    let mut bytes = [0; 16];
+    let read = memory::read_at(pid, address, &mut bytes).ok()?;
+    let (seconds, nanos) = bytes.split_first_chunk::<8>()?;
+    let seconds = u64::try_from(i64::from_ne_bytes(*seconds)).ok()?;
+    let nanos = u32::try_from(i64::from_ne_bytes(nanos.try_into().ok()?)).ok()?;
+    (read == bytes.len() && nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+}

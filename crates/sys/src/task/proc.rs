@@ -1,0 +1,73 @@
+//! What a stop asks `/proc` for: only what it needs, and little of it.
+
+use std::path::Path;
+
+use space::Errno;
+
+use crate::procfs::{self, Process, ProcfsError, Stat};
+
+/// Lists the tasks of a process.
+pub(crate) fn tasks(pid: u32) -> Result<Vec<u32>, ProcfsError> {
+    Process::open(pid)?.tasks()
+}
+
+/// Lists the children that one task made.
+pub(crate) fn children(pid: u32, tid: u32) -> Vec<u32> {
+    // A kernel without the file (CONFIG_PROC_CHILDREN) or a task that is gone has none to tell.
+    Process::open(pid)
+        .and_then(|process| process.children(tid))
+        .unwrap_or_default()
+}
+
+/// Reads a task's `stat`.
+pub(crate) fn stat(tid: u32) -> Result<Stat, ProcfsError> {
+    Process::open(tid)?.stat()
+}
+
+/// Returns the task that traces `tid`, or 0.
+pub(crate) fn tracer(tid: u32) -> u32 {
+    let status = Process::open(tid).and_then(|task| task.status());
+    status.map_or(0, |status| status.tracer)
+}
+
+/// Tells whether `tid` is a thread of ours.
+pub(crate) fn is_own_thread(tid: u32) -> bool {
+    tid != 0 && Path::new(&format!("/proc/self/task/{tid}")).exists()
+}
+
+/// Lists all processes; none where `/proc` can't be read.
+pub(crate) fn processes() -> Vec<u32> {
+    procfs::processes().unwrap_or_default()
+}
+
+/// Returns the id that the system gave last, in our pid namespace.
+pub(crate) fn last_id() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().last()?.parse().ok()
+}
+
+/// Tells whether the calls of a task are filtered.
+pub(crate) fn seccomp_mode(tid: u32) -> Result<procfs::SeccompMode, Errno> {
+    let status = Process::open(tid).and_then(|task| task.status());
+    status
+        .map(|status| status.seccomp)
+        .map_err(|error| error.errno())
+}
+
+/// Returns how often a task has given up its processor of its own accord.
+pub(crate) fn voluntary_switches(tid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
+/// Tells whether calls of any task of a process are filtered; true where that is not known.
+pub(crate) fn is_filtered(pid: u32) -> bool {
+    let Ok(tids) = tasks(pid) else { return true };
+    tids.iter().any(|&tid| {
+        // A task that is gone needs no care.
+        seccomp_mode(tid).is_ok_and(|mode| mode != procfs::SeccompMode::Off)
+    })
+}

@@ -1,0 +1,368 @@
+//! Stopping every task of an address space.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use space::Errno;
+
+use super::{Halt, Interrupted, Sharers, Task, proc};
+use crate::procfs::{RunState, Stat};
+use crate::raw::ptrace;
+use crate::raw::wait::{self, Change};
+
+/// `PTRACE_EVENT_STOP`: an interrupt, a group stop, or a new task.
+const EVENT_STOP: i32 = 128;
+/// How long to give way to others, rather than to sleep, while nothing happens.
+const YIELD: Duration = Duration::from_micros(200);
+/// How often to look for what keeps tasks from stopping.
+const MEND: Duration = Duration::from_millis(2);
+/// How long to sleep between looks after that.
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// Passes a moment of a wait that began at `begun`.
+fn pause(begun: Instant) {
+    if begun.elapsed() < YIELD {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Why tasks could not be stopped. All of them run again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// The process is gone.
+    #[error("process {pid} is gone")]
+    Gone {
+        /// The process.
+        pid: u32,
+    },
+    /// A task did not stop in time.
+    #[error(
+        "task {tid} did not stop within {} ms: it waits in the kernel where nothing interrupts it \
+         ({state:?}); all tasks run again", limit.as_millis()
+    )]
+    TimedOut {
+        /// The task.
+        tid: u32,
+        /// The time that was allowed.
+        limit: Duration,
+        /// What it does.
+        state: RunState,
+    },
+    /// A task waits for its `vfork` child, which shares the memory and stood still.
+    #[error(
+        "task {tid} waits for its child {child} to call execve or exit (vfork), so they can't be \
+         stopped together; all tasks run again: try once more"
+    )]
+    Vfork {
+        /// The task.
+        tid: u32,
+        /// The child.
+        child: u32,
+    },
+    /// A task may not be traced.
+    #[error("task {tid} can't be traced: {errno}{}", tracer_hint(*.tracer))]
+    Refused {
+        /// The task.
+        tid: u32,
+        /// What the kernel said.
+        errno: Errno,
+        /// The process that traces it already, or 0.
+        tracer: u32,
+    },
+    /// Another call failed.
+    #[error("stopping task {tid} failed: {errno}")]
+    Failed {
+        /// The task.
+        tid: u32,
+        /// What the kernel said.
+        errno: Errno,
+    },
+}
+
+fn tracer_hint(tracer: u32) -> String {
+    match tracer {
+        0 => String::new(),
+        tracer => format!("; process {tracer} traces it already, end that one or detach it"),
+    }
+}
+
+impl From<StopError> for Errno {
+    fn from(error: StopError) -> Self {
+        match error {
+            StopError::Gone { .. } => Self::ESRCH,
+            StopError::TimedOut { .. } | StopError::Vfork { .. } => Self::ETIMEDOUT,
+            StopError::Refused { errno, .. } | StopError::Failed { errno, .. } => errno,
+        }
+    }
+}
+
+/// Tasks that stand still. Dropping this lets them go.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    /// The tasks, in the order in which they were found.
+    pub(crate) tasks: Vec<Task>,
+    /// Tasks of the kernel's own (io_uring's workers) that can't be stopped.
+    pub(crate) workers: Vec<u32>,
+}
+
+impl Stopped {
+    /// Lets all tasks go, and tells when the last of them was: what runs then may keep us from
+    /// the processor for a while.
+    pub(crate) fn let_go(&mut self) -> Instant {
+        let mut last = Instant::now();
+        for task in std::mem::take(&mut self.tasks) {
+            let signal = match task.halt {
+                Halt::Trap => 0,
+                Halt::Signal(signal) => signal,
+            };
+            last = Instant::now();
+            if ptrace::detach(task.tid, signal).is_err() {
+                bury(task);
+            }
+        }
+        last
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        _ = self.let_go();
+    }
+}
+
+/// Takes note of the end of a task that was killed while it stood still, so that whoever waits
+/// for it hears of it. The end of our own child is left to whoever made it.
+fn bury(task: Task) {
+    let parent = proc::stat(task.tid).map_or(0, |stat| stat.parent);
+    if task.tid != task.pid || parent != std::process::id() {
+        _ = wait::take_end(task.tid);
+    }
+}
+
+/// A task that was asked to stop and has not yet.
+struct Asked {
+    pid: u32,
+    tid: u32,
+}
+
+/// Stops every task of the processes that share the memory of `sharers`.
+///
+/// Called on a thread that ends soon after an error: that is what lets go of tasks which wait in
+/// the kernel and have not stopped, since only a stopped task can be detached by request.
+pub(crate) fn stop_all(
+    sharers: &mut Sharers,
+    interrupted: &mut Interrupted,
+    limit: Duration,
+) -> Result<Stopped, StopError> {
+    let begun = Instant::now();
+    interrupted.begin();
+    let mut stopped = Stopped {
+        tasks: Vec::new(),
+        workers: Vec::new(),
+    };
+    let mut asked: Vec<Asked> = Vec::new();
+    // On an error, tasks that have not stopped yet are let go by the end of this thread.
+    while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0
+        || sharers.find_new(&stopped.tasks)
+    {
+        await_asked(&mut stopped, &mut asked, interrupted, begun, limit)?;
+    }
+    if stopped.tasks.is_empty() {
+        return Err(StopError::Gone {
+            pid: sharers.leader(),
+        });
+    }
+    Ok(stopped)
+}
+
+/// Seizes and interrupts the tasks that are not known yet, and returns how many there were.
+fn ask_new_tasks(
+    sharers: &Sharers,
+    stopped: &mut Stopped,
+    asked: &mut Vec<Asked>,
+    begun: Instant,
+    limit: Duration,
+) -> Result<usize, StopError> {
+    let mut found = 0;
+    let known: BTreeSet<u32> = (stopped.tasks.iter().map(|task| task.tid))
+        .chain(stopped.workers.iter().copied())
+        .chain(asked.iter().map(|task| task.tid))
+        .collect();
+    for pid in sharers.processes() {
+        let Ok(tids) = proc::tasks(pid) else { continue };
+        for tid in tids {
+            if known.contains(&tid) {
+                continue;
+            }
+            match ask(pid, tid, stopped, asked) {
+                Ok(true) => found += 1,
+                Ok(false) => {}
+                Err(StopError::Refused { tracer, .. })
+                    if begun.elapsed() < limit && proc::is_own_thread(tracer) =>
+                {
+                    // An earlier thread of ours is just letting go of it.
+                    pause(begun);
+                    found += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Seizes and interrupts one task; false where there is nothing to stop.
+fn ask(
+    pid: u32,
+    tid: u32,
+    stopped: &mut Stopped,
+    asked: &mut Vec<Asked>,
+) -> Result<bool, StopError> {
+    match ptrace::seize(tid) {
+        Ok(()) => {}
+        Err(Errno::ESRCH) => return Ok(false),
+        Err(errno) => return refused(tid, errno, stopped),
+    }
+    asked.push(Asked { pid, tid });
+    match ptrace::interrupt(tid) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(true),
+        Err(errno) => Err(StopError::Failed { tid, errno }),
+    }
+}
+
+/// Tells a task that must not be passed over from one that runs no code of the process.
+fn refused(tid: u32, errno: Errno, stopped: &mut Stopped) -> Result<bool, StopError> {
+    /// `PF_USER_WORKER` of `include/linux/sched.h`: a vhost worker (Linux 6.4).
+    const USER_WORKER: u64 = 0x4000;
+    const KERNEL_CODE: u64 = Stat::KERNEL_THREAD | Stat::IO_WORKER | USER_WORKER;
+    let Ok(stat) = proc::stat(tid) else {
+        return Ok(false);
+    };
+    match stat.state {
+        RunState::Zombie | RunState::Dead => Ok(false),
+        _ if stat.flags & KERNEL_CODE != 0 => {
+            stopped.workers.push(tid);
+            Ok(false)
+        }
+        _ => Err(StopError::Refused {
+            tid,
+            errno,
+            tracer: proc::tracer(tid),
+        }),
+    }
+}
+
+/// Waits until every asked task has stopped or is gone.
+fn await_asked(
+    stopped: &mut Stopped,
+    asked: &mut Vec<Asked>,
+    interrupted: &mut Interrupted,
+    begun: Instant,
+    limit: Duration,
+) -> Result<(), StopError> {
+    let mut looked = begun;
+    while !asked.is_empty() {
+        let before = asked.len();
+        let mut index = 0;
+        while let Some(task) = asked.get(index) {
+            match take_stop(task, interrupted) {
+                Ok(None) => {
+                    index += 1;
+                    continue;
+                }
+                Ok(Some(task)) => stopped.tasks.push(task),
+                // It ended.
+                Err(Errno::ECHILD | Errno::ESRCH) => {}
+                Err(errno) => {
+                    return Err(StopError::Failed {
+                        tid: task.tid,
+                        errno,
+                    });
+                }
+            }
+            asked.swap_remove(index);
+        }
+        if asked.len() == before {
+            if begun.elapsed() > limit {
+                let tid = asked[0].tid;
+                let state = proc::stat(tid).map_or(RunState::Dead, |stat| stat.state);
+                return Err(StopError::TimedOut { tid, limit, state });
+            }
+            if looked.elapsed() > MEND {
+                mend(stopped, asked)?;
+                looked = Instant::now();
+            }
+            pause(begun);
+        }
+    }
+    Ok(())
+}
+
+/// Clears up what keeps tasks from stopping: ends that the kernel waits for us to take note of,
+/// and calls of `vfork` that wait for a child which stands still.
+fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> {
+    // A task that calls `execve` waits until all others of its process are gone for good, and
+    // then has the first one's id.
+    stopped.tasks.retain(|&task| match wait::poll(task.tid) {
+        Ok(Some(Change::Ended)) if task.tid != task.pid => {
+            bury(task);
+            false
+        }
+        Ok(Some(Change::Ended)) | Err(Errno::ECHILD) => false,
+        Ok(_) | Err(_) => true,
+    });
+    // A first task that ended before the others is not reported as long as they live.
+    asked.retain(|task| proc::stat(task.tid).is_ok_and(|stat| stat.state != RunState::Zombie));
+    for task in asked.iter() {
+        let waits = proc::stat(task.tid).is_ok_and(|stat| stat.state == RunState::Uninterruptible);
+        let child = stopped.tasks.iter().find(|other| {
+            other.pid != task.pid && proc::stat(other.pid).is_ok_and(|stat| stat.parent == task.pid)
+        });
+        if let Some(child) = child.filter(|_| waits) {
+            return Err(StopError::Vfork {
+                tid: task.tid,
+                child: child.pid,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Takes note of a task's stop; `None` where it has not stopped yet.
+fn take_stop(asked: &Asked, interrupted: &mut Interrupted) -> Result<Option<Task>, Errno> {
+    let halt = match wait::poll(asked.tid)? {
+        None => return Ok(None),
+        Some(Change::Ended) => return Err(Errno::ESRCH),
+        Some(Change::Stopped {
+            event: EVENT_STOP, ..
+        }) => Halt::Trap,
+        Some(Change::Stopped { signal, .. }) => Halt::Signal(signal),
+    };
+    let task = Task {
+        pid: asked.pid,
+        tid: asked.tid,
+        halt,
+    };
+    // A 32-bit task has other registers, and nobody to restart its calls; one that was killed
+    // has none, and its end comes next.
+    match interrupted.restart(task, Instant::now()) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ESRCH) => Ok(Some(task)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Waits for the next stop of one task that we let run a step; `None` where it died.
+pub(crate) fn wait_stop(tid: u32, limit: Duration) -> Result<Option<(i32, i32)>, Errno> {
+    let begun = Instant::now();
+    loop {
+        match wait::poll(tid)? {
+            Some(Change::Stopped { signal, event }) => return Ok(Some((signal, event))),
+            Some(Change::Ended) => return Ok(None),
+            None if begun.elapsed() > limit => return Err(Errno::ETIMEDOUT),
+            None => pause(begun),
+        }
+    }
+}
