@@ -1,0 +1,451 @@
+//! One freeze, from the first request to stop a task to the last resume.
+//!
+//! Order: stop, look, decide, fork where that was decided, start copying, read registers and arm
+//! again beside it, wait for the copy, compare if asked to, resume. The calling thread does all
+//! but the copying, so that a read which never returns can't keep it from resuming.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use space::{AddressSpace, ByteLen, Errno, Freeze, RangeSet, StopLength, TaskState};
+
+use super::frozen::{Frozen, Limit, Missed, Step};
+use super::policy::{Forking, Way, choose, room};
+use super::take::{Work, failure, stop_error};
+use super::{
+    Event, FreezeTimes, Load, Observer, SnapshotError, Stay, Strategy, Taken, Verified, Verifier,
+    Verify,
+};
+use crate::Clock;
+use crate::carry::{BATCH_BYTES, Batches, Copied, Copier, Filled, timed};
+use crate::track::{Depth, Look, Rearmed};
+
+/// More threads than this do not copy faster: they wait for the same memory.
+const COPIERS_MAX: usize = 4;
+
+/// How an attempt ended, if not with an error.
+pub(super) enum Outcome {
+    /// The snapshot is with the sink.
+    Taken(Box<Taken>),
+    /// A freeze was, or would have been, too long.
+    Missed(Missed),
+    /// The forked child lacked these pages.
+    Wiped(RangeSet),
+}
+
+/// Why an attempt was given up.
+pub(super) enum Halt<E> {
+    Missed(Missed),
+    Wiped(RangeSet),
+    Failed(SnapshotError<E>),
+}
+
+impl<E> From<SnapshotError<E>> for Halt<E> {
+    fn from(error: SnapshotError<E>) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a freeze brought, before it is all with the sink.
+pub(super) struct Held {
+    pub(super) times: FreezeTimes,
+    pub(super) look: Look,
+    pub(super) tasks: Vec<TaskState>,
+    pub(super) strategy: Strategy,
+    /// What was copied.
+    pub(super) copied: RangeSet,
+    pub(super) batches: Arc<Batches>,
+    pub(super) filled: Vec<Filled>,
+    /// Pages that have content and can't be read.
+    pub(super) unreadable: RangeSet,
+    pub(super) verified: Option<Verified>,
+    /// Whether what was copied went to the sink already, to be compared.
+    pub(super) handed_over: bool,
+    pub(super) rearmed: Rearmed,
+}
+
+impl Held {
+    /// Returns what the snapshot holds: all that was kept, copied or is to be read from the child.
+    pub(super) fn next(&self) -> RangeSet {
+        self.look
+            .keep
+            .union(&self.look.taken())
+            .difference(&self.unreadable)
+    }
+}
+
+impl<K, C, O> Work<'_, K, C, O>
+where
+    K: Verifier + Sync,
+    K::Error: Send,
+    C: Clock,
+    O: Observer,
+{
+    /// Freezes the target once, and tries to finish the snapshot. Does not go past what was
+    /// allowed for the freeze by forecast, except with its `last` copy, which can be given up.
+    pub(super) fn attempt<S>(
+        &mut self,
+        space: &mut S,
+        expected: &Load,
+        last: bool,
+    ) -> Result<Outcome, SnapshotError<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        self.attempts += 1;
+        let ready = room(self.options.strategy, self.forking, expected, self.costs);
+        let threads = self.options.threads.min(COPIERS_MAX);
+        let most = self.options.frozen_max;
+        let mut copier = Copier::new(space.reader(), threads, self.page_size(), ready, most);
+        let mut twin = None;
+        self.observer.event(&Event::Freezing);
+        let began = self.clock.now();
+        let held = self.freeze(space, &mut copier, &mut twin, began, last);
+        drop(copier);
+        let frozen = match &held {
+            Ok(held) => held.times.total,
+            Err(_) => self.clock.now().saturating_sub(began),
+        };
+        self.observer.event(&Event::Resumed { frozen });
+        let result = held.and_then(|held| self.finish(held, twin.as_mut()));
+        if result.is_err() {
+            self.stops.push(StopLength {
+                why: "an attempt given up".to_owned(),
+                length: frozen,
+            });
+        }
+        if let Some(twin) = twin {
+            self.observer.event(&Event::Reaping);
+            match space.reap(twin) {
+                Ok(stop) => self.stops.push(stop),
+                Err(errno) => self
+                    .warnings
+                    .push(format!("the forked child was ended with an error: {errno}")),
+            }
+        }
+        match result {
+            Ok(taken) => Ok(Outcome::Taken(Box::new(self.report(taken)))),
+            Err(Halt::Failed(error)) => Err(error),
+            Err(Halt::Missed(missed)) => {
+                self.tracker.abandon();
+                Ok(Outcome::Missed(missed))
+            }
+            Err(Halt::Wiped(pages)) => {
+                self.tracker.abandon();
+                Ok(Outcome::Wiped(pages))
+            }
+        }
+    }
+
+    /// All that happens between stopping and resuming.
+    fn freeze<S>(
+        &mut self,
+        space: &mut S,
+        copier: &mut Copier<S::Reader>,
+        twin: &mut Option<S::Twin>,
+        began: Duration,
+        last: bool,
+    ) -> Result<Held, Halt<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        let frozen = self.stop(space, began)?;
+        // From the first request on: before that the target ran.
+        let began = self.clock.now().saturating_sub(frozen.stopping).max(began);
+        let mut times = FreezeTimes {
+            stop: self.clock.now().saturating_sub(began),
+            ..FreezeTimes::default()
+        };
+        self.costs.stopped(times.stop);
+        self.observer.event(&Event::Frozen);
+        let mut look = self.look(frozen.space, began, &mut times)?;
+        let way = self.decide(&look, began, last)?;
+        let copying = self.clock.now();
+        let way = match way {
+            Way::Fork => self.fork(frozen.space, &mut look, twin, began)?,
+            Way::Copy => Way::Copy,
+        };
+        let copied = match way {
+            Way::Fork => look.apart.clone(),
+            Way::Copy => look.copy(),
+        };
+        let strategy = self.strategy_of(way, &look);
+        self.observer.event(&Event::Decided(strategy));
+        let batches = Arc::new(Batches::cut(&copied, ByteLen(BATCH_BYTES)));
+        copier.start(&batches);
+        let (tasks, rearmed) = self.beside(frozen.space, &look, &mut times)?;
+        let early = self.wait(copier, &batches, &look, began, copied.len())?;
+        times.copy = self.clock.now().saturating_sub(copying);
+        let filled = copier.take();
+        let missed = early.union(&missed_of(&filled));
+        let mut held = Held {
+            unreadable: look.unread.union(&missed),
+            times,
+            look,
+            tasks,
+            strategy,
+            copied,
+            batches,
+            filled,
+            verified: None,
+            handed_over: false,
+            rearmed,
+        };
+        self.keep_promise(Step::Whole, began)?;
+        if self.options.verify == Verify::Yes {
+            self.verify_frozen(frozen.space, &mut held, way)?;
+        }
+        let since = frozen.resume();
+        let verifying = held
+            .verified
+            .as_ref()
+            .map_or(Duration::ZERO, |verified| verified.duration);
+        let total = self.clock.now().saturating_sub(began);
+        held.times.total = total.saturating_sub(since + verifying);
+        Ok(held)
+    }
+
+    fn stop<'s, S: Freeze>(
+        &mut self,
+        space: &'s mut S,
+        began: Duration,
+    ) -> Result<Frozen<'s, S>, Halt<K::Error>> {
+        let promise = self.options.max_freeze.unwrap_or(Duration::MAX);
+        let limit = self.options.step_limit.min(promise);
+        match Frozen::stop(space, limit) {
+            Ok(frozen) => {
+                self.keep_promise(Step::Stop, began)?;
+                Ok(frozen)
+            }
+            Err(Errno::ETIMEDOUT) => Err(Halt::Missed(Missed {
+                step: Step::Stop,
+                measured: self.clock.now().saturating_sub(began),
+                limit: if limit < self.options.step_limit {
+                    Limit::Promise(limit)
+                } else {
+                    Limit::Step(limit)
+                },
+            })),
+            Err(errno) => Err(stop_error(errno, limit).into()),
+        }
+    }
+
+    /// Looks at the frozen memory.
+    fn look<S: AddressSpace>(
+        &mut self,
+        space: &mut S,
+        began: Duration,
+        times: &mut FreezeTimes,
+    ) -> Result<Look, Halt<K::Error>> {
+        let volatile = self.volatile();
+        let selection = self.options.selection;
+        let (took, look) = timed(self.clock, || {
+            Look::take(self.tracker, space, selection, &volatile, Depth::Changes)
+        });
+        let mut look = look.map_err(|errno| SnapshotError::space(Step::Look.text(), errno))?;
+        times.scan = took;
+        self.costs.looked(look.present, took);
+        if took > self.options.step_limit {
+            return Err(Halt::Missed(Missed {
+                step: Step::Look,
+                measured: took,
+                limit: Limit::Step(self.options.step_limit),
+            }));
+        }
+        self.keep_promise(Step::Look, began)?;
+        if !self.wiped.is_empty() {
+            look.leave_out(&self.wiped);
+        }
+        Ok(look)
+    }
+
+    /// Decides how the memory is got, if that can be in time.
+    fn decide(&self, look: &Look, began: Duration, last: bool) -> Result<Way, Halt<K::Error>> {
+        let strategy = self.options.strategy;
+        let (way, rest) = choose(strategy, self.forking, &look.load(), self.costs);
+        let Some(limit) = self.options.max_freeze else {
+            return Ok(way);
+        };
+        let measured = self.clock.now().saturating_sub(began) + rest;
+        let step = match way {
+            Way::Copy => Step::Copy,
+            Way::Fork => Step::Fork,
+        };
+        // A copy can be given up half way; a fork can't.
+        if measured > limit && !(last && way == Way::Copy) {
+            return Err(Halt::Missed(Missed {
+                step,
+                measured,
+                limit: Limit::Promise(limit),
+            }));
+        }
+        Ok(way)
+    }
+
+    /// Forks the target; where that fails and another strategy may be used, the memory is copied.
+    fn fork<S>(
+        &mut self,
+        space: &mut S,
+        look: &mut Look,
+        twin: &mut Option<S::Twin>,
+        began: Duration,
+    ) -> Result<Way, Halt<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        let (took, result) = timed(self.clock, || space.fork());
+        match result {
+            Ok(made) => {
+                self.costs.forked(look.forked, took);
+                let made = twin.insert(made);
+                let lacks = self.twin_lacks(made, look)?;
+                look.leave_out(&lacks);
+                self.keep_promise(Step::Fork, began)?;
+                Ok(Way::Fork)
+            }
+            Err(errno) if self.options.strategy == Strategy::Auto && errno != Errno::ESRCH => {
+                self.forking = Forking::Failed;
+                self.warnings.push(format!(
+                    "the target could not be forked ({errno}); it was copied"
+                ));
+                self.decide(look, began, false)
+            }
+            Err(Errno::ESRCH) => Err(SnapshotError::Gone.into()),
+            Err(errno) => Err(SnapshotError::Fork(errno).into()),
+        }
+    }
+
+    /// What the calling thread does while others copy.
+    fn beside<S>(
+        &mut self,
+        space: &mut S,
+        look: &Look,
+        times: &mut FreezeTimes,
+    ) -> Result<(Vec<TaskState>, Rearmed), Halt<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        let (took, tasks) = timed(self.clock, || space.tasks());
+        let tasks = tasks.map_err(|errno| SnapshotError::space("reading registers", errno))?;
+        times.registers = took;
+        self.costs.registers_read(took);
+        let rearmed = match self.options.stay {
+            Stay::Attached => {
+                self.tracker
+                    .arm_frozen(space, look)
+                    .map_err(|errno| SnapshotError::space("arming the memory", errno))?;
+                Rearmed::Yes
+            }
+            Stay::Detached => Rearmed::No,
+        };
+        Ok((tasks, rearmed))
+    }
+
+    /// Waits until all is copied, or the time is over. What does not fit into memory goes to the
+    /// sink meanwhile; returns the pages of that which could not be read.
+    fn wait<R>(
+        &mut self,
+        copier: &mut Copier<R>,
+        batches: &Batches,
+        look: &Look,
+        began: Duration,
+        bytes: ByteLen,
+    ) -> Result<RangeSet, Halt<K::Error>>
+    where
+        R: space::PageSource + Send + Sync + 'static,
+    {
+        let (clock, step_limit) = (self.clock, self.options.step_limit);
+        let promise = self.options.max_freeze.unwrap_or(Duration::MAX);
+        let waiting = clock.now();
+        let (mut progress, mut before) = (waiting, 0);
+        let (mut missed, mut streamed) = (RangeSet::new(), false);
+        loop {
+            let copied = copier.wait(|done| {
+                let now = clock.now();
+                if done > before {
+                    (progress, before) = (now, done);
+                }
+                let step = step_limit.saturating_sub(now.saturating_sub(progress));
+                step.min(promise.saturating_sub(now.saturating_sub(began)))
+            });
+            let now = clock.now();
+            let took = copier.took().unwrap_or(now.saturating_sub(waiting));
+            match copied {
+                Copied::All => {
+                    if !streamed {
+                        self.costs.copied(bytes, took);
+                    }
+                    return Ok(missed);
+                }
+                Copied::Full => {
+                    let filled = copier.take();
+                    self.tracker.handing_over(&look.taken());
+                    self.carrier
+                        .hand_over(self.sink, batches, &filled, &mut |_| {})
+                        .map_err(failure("keeping what was copied"))?;
+                    missed = missed.union(&missed_of(&filled));
+                    copier.give_back(filled);
+                    streamed = true;
+                    progress = clock.now();
+                }
+                Copied::TimedOut => {
+                    self.costs.copied(copier.done(), took);
+                    return Err(Halt::Missed(too_long(
+                        now.saturating_sub(began),
+                        now.saturating_sub(progress),
+                        promise,
+                        step_limit,
+                    )));
+                }
+                Copied::Failed(errno) => {
+                    return Err(SnapshotError::space(Step::Copy.text(), errno).into());
+                }
+            }
+        }
+    }
+
+    /// Gives up where the freeze is longer than allowed already.
+    fn keep_promise(&self, step: Step, began: Duration) -> Result<(), Halt<K::Error>> {
+        let measured = self.clock.now().saturating_sub(began);
+        match self.options.max_freeze {
+            Some(limit) if measured > limit => Err(Halt::Missed(Missed {
+                step,
+                measured,
+                limit: Limit::Promise(limit),
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name of what is being done: copying is pre-copy if something was copied before.
+    fn strategy_of(&self, way: Way, look: &Look) -> Strategy {
+        match way {
+            Way::Fork => Strategy::Fork,
+            Way::Copy if self.options.strategy == Strategy::Freeze => Strategy::Freeze,
+            Way::Copy if self.rounds.is_empty() && look.keep.is_empty() => Strategy::Freeze,
+            Way::Copy => Strategy::Precopy,
+        }
+    }
+}
+
+/// Tells which limit a copy broke: the freeze's, or that for standing still.
+fn too_long(frozen: Duration, still: Duration, promise: Duration, limit: Duration) -> Missed {
+    let (measured, limit) = if frozen >= promise {
+        (frozen, Limit::Promise(promise))
+    } else {
+        (still, Limit::Step(limit))
+    };
+    Missed {
+        step: Step::Copy,
+        measured,
+        limit,
+    }
+}
+
+/// The pages that could not be read.
+fn missed_of(filled: &[Filled]) -> RangeSet {
+    filled
+        .iter()
+        .flat_map(|full| full.missed.iter().copied())
+        .collect()
+}

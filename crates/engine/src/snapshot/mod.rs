@@ -1,0 +1,19 @@
+//! One snapshot: rounds, one freeze, the rest after it.
+
+mod costs;
+mod error;
+mod finish;
+mod freeze;
+mod frozen;
+mod observe;
+mod options;
+mod policy;
+mod take;
+mod taken;
+
+pub use costs::{Costs, Forecast, Load};
+pub use error::SnapshotError;
+pub use observe::{Event, Observer, Silent, Verifier};
+pub use options::{Options, Stay, Strategy, Verify};
+pub use take::take;
+pub use taken::{FreezeTimes, Round, Taken, Verified};

@@ -1,0 +1,333 @@
+//! The whole of a snapshot: what comes before, between and after the freezes.
+
+use std::time::Duration;
+
+use space::{
+    AddressSpace, ByteLen, Errno, Freeze, PageCount, PageSize, RangeSet, StopLength, Tracking,
+};
+
+use super::freeze::Outcome;
+use super::frozen::Frozen;
+use super::policy::{Forking, another_round};
+use super::{
+    Costs, Event, Load, Observer, Options, Round, SnapshotError, Stay, Strategy, Taken, Verifier,
+};
+use crate::carry::{Carrier, Failure, Missing, timed};
+use crate::track::{Depth, Look, Wish};
+use crate::{Clock, Tracker};
+
+/// Takes one snapshot of `space`, and hands its pages to `sink`.
+///
+/// `tracker` carries over from the snapshot before, if there was one: then only what was written
+/// since is read, and `sink` is a layer over what those before it took. A snapshot that fails
+/// leaves the tracker as if it had not been tried, at the price of reading more the next time;
+/// `sink` is good for nothing then but to be dropped.
+///
+/// The target stands still only within this call, and runs again whichever way it returns.
+///
+/// # Errors
+///
+/// See [`SnapshotError`]. [`SnapshotError::MaxFreeze`] comes after two attempts.
+pub fn take<S, K, C, O>(
+    space: &mut S,
+    tracker: &mut Tracker,
+    sink: &K,
+    clock: &C,
+    options: &Options,
+    costs: &mut Costs,
+    observer: &mut O,
+) -> Result<Taken, SnapshotError<K::Error>>
+where
+    S: AddressSpace + Freeze,
+    K: Verifier + Sync,
+    K::Error: Send,
+    C: Clock,
+    O: Observer,
+{
+    let page_size = space.page_size();
+    let mut work = Work {
+        tracker,
+        sink,
+        clock,
+        options,
+        costs,
+        observer,
+        carrier: Carrier {
+            threads: options.threads,
+            page_size,
+        },
+        rounds: Vec::new(),
+        stops: Vec::new(),
+        bytes_read: ByteLen(0),
+        attempts: 0,
+        warnings: Vec::new(),
+        wiped: RangeSet::new(),
+        forking: Forking::Possible,
+    };
+    let result = work.run(space);
+    if result.is_err() {
+        tracker.fail();
+    }
+    result
+}
+
+/// A snapshot under way.
+pub(super) struct Work<'a, K, C, O> {
+    pub(super) tracker: &'a mut Tracker,
+    pub(super) sink: &'a K,
+    pub(super) clock: &'a C,
+    pub(super) options: &'a Options,
+    pub(super) costs: &'a mut Costs,
+    pub(super) observer: &'a mut O,
+    pub(super) carrier: Carrier,
+    pub(super) rounds: Vec<Round>,
+    pub(super) stops: Vec<StopLength>,
+    pub(super) bytes_read: ByteLen,
+    pub(super) attempts: u32,
+    pub(super) warnings: Vec<String>,
+    /// Ranges that a forked child lacked although it should have had them.
+    pub(super) wiped: RangeSet,
+    pub(super) forking: Forking,
+}
+
+/// How often the target may be frozen in vain because of the time it takes.
+const MISSES_MAX: u32 = 1;
+/// How often a forked child may turn out incomplete.
+const WIPES_MAX: u32 = 2;
+
+impl<K, C, O> Work<'_, K, C, O>
+where
+    K: Verifier + Sync,
+    K::Error: Send,
+    C: Clock,
+    O: Observer,
+{
+    fn run<S>(&mut self, space: &mut S) -> Result<Taken, SnapshotError<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        if self.options.strategy == Strategy::Precopy && space.tracking() == Tracking::None {
+            return Err(SnapshotError::NoTracking);
+        }
+        self.tracker.begin();
+        let mut load = self.prepare(space)?;
+        let (mut misses, mut wipes) = (0, 0);
+        loop {
+            let last = misses == MISSES_MAX;
+            let reason = match self.attempt(space, &load, last)? {
+                Outcome::Taken(taken) => return Ok(*taken),
+                Outcome::Missed(missed) if last => return Err(missed.into_error()),
+                Outcome::Missed(missed) => {
+                    misses += 1;
+                    missed.reason()
+                }
+                Outcome::Wiped(missing) => {
+                    wipes += 1;
+                    self.wiped(&missing, wipes)?;
+                    "the forked child lacked memory".to_owned()
+                }
+            };
+            self.observer.event(&Event::Retrying { reason });
+            load = self.again(space)?;
+        }
+    }
+
+    /// What is done before the first freeze.
+    fn prepare<S>(&mut self, space: &mut S) -> Result<Load, SnapshotError<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        if self.runs_rounds(space.tracking()) {
+            let mut load = Load::default();
+            while another_round(&self.rounds, &load, self.costs, self.options) {
+                self.round(space)?;
+                load = self.rehearse(space)?;
+            }
+            if !self.rounds.is_empty() {
+                return Ok(load);
+            }
+        }
+        let wish = match self.options.stay {
+            Stay::Attached => Wish::Trusted,
+            Stay::Detached => Wish::Nothing,
+        };
+        let volatile = self.volatile();
+        self.tracker
+            .refresh(space, self.options.selection, &volatile, wish)
+            .map_err(|errno| SnapshotError::space("tracking the memory", errno))?;
+        if self.options.stay == Stay::Attached {
+            self.tracker
+                .arm_ahead(space)
+                .map_err(|errno| SnapshotError::space("arming the memory", errno))?;
+        }
+        self.rehearse(space)
+    }
+
+    /// Takes note of what a forked child lacked: the next attempt copies it from the target. After
+    /// some times forking is given up.
+    fn wiped(&mut self, missing: &RangeSet, times: u32) -> Result<(), SnapshotError<K::Error>> {
+        self.wiped = self.wiped.union(missing);
+        if times > WIPES_MAX {
+            if self.options.strategy == Strategy::Fork {
+                return Err(SnapshotError::TwinIncomplete);
+            }
+            self.forking = Forking::Failed;
+        }
+        Ok(())
+    }
+
+    /// What is done between two attempts.
+    fn again<S>(&mut self, space: &mut S) -> Result<Load, SnapshotError<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        if self.runs_rounds(space.tracking()) {
+            self.round(space)?;
+        }
+        self.rehearse(space)
+    }
+
+    fn runs_rounds(&self, tracking: Tracking) -> bool {
+        tracking != Tracking::None
+            && matches!(self.options.strategy, Strategy::Auto | Strategy::Precopy)
+    }
+
+    /// One round: arms what was written, and reads it while the target runs.
+    fn round<S>(&mut self, space: &mut S) -> Result<(), SnapshotError<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        let number = self.rounds.last().map_or(1, |round| round.number + 1);
+        self.observer.event(&Event::RoundStarted { number });
+        let began = self.clock.now();
+        let volatile = self.volatile();
+        let armed = if space.tracking() == Tracking::SoftDirty {
+            self.arm_stopped(space, &volatile)?
+        } else {
+            self.tracker
+                .refresh(space, self.options.selection, &volatile, Wish::Trusted)
+                .and_then(|()| self.tracker.arm(space))
+                .map_err(|errno| SnapshotError::space("arming the memory", errno))?
+        };
+        let reader = space.reader();
+        let pumped = self.pump(&*reader, &armed.read, Missing::Skip)?;
+        self.put_zeros(&armed.zeros)?;
+        let taken = armed.read.union(&armed.zeros);
+        self.tracker.captured(&taken, &pumped.missed);
+        self.bytes_read.0 += pumped.bytes.0;
+        let round = Round {
+            number,
+            pages: self.pages(&taken),
+            bytes: pumped.bytes,
+            duration: self.clock.now().saturating_sub(began),
+        };
+        self.rounds.push(round);
+        self.observer.event(&Event::RoundFinished(round));
+        Ok(())
+    }
+
+    /// Arms with soft-dirty bits: reading and clearing them is safe only while nobody writes.
+    fn arm_stopped<S>(
+        &mut self,
+        space: &mut S,
+        volatile: &RangeSet,
+    ) -> Result<crate::track::Armed, SnapshotError<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
+        let began = self.clock.now();
+        let limit = self.options.step_limit;
+        let frozen = Frozen::stop(space, limit).map_err(|errno| stop_error(errno, limit))?;
+        let armed = self
+            .tracker
+            .refresh(
+                frozen.space,
+                self.options.selection,
+                volatile,
+                Wish::Trusted,
+            )
+            .and_then(|()| self.tracker.arm(frozen.space));
+        drop(frozen);
+        self.stopped("arm", began);
+        armed.map_err(|errno| SnapshotError::space("arming the memory", errno))
+    }
+
+    /// Looks at what a freeze would find now.
+    fn rehearse<S: AddressSpace>(
+        &mut self,
+        space: &mut S,
+    ) -> Result<Load, SnapshotError<K::Error>> {
+        let volatile = self.volatile();
+        let selection = self.options.selection;
+        let (took, look) = timed(self.clock, || {
+            Look::take(self.tracker, space, selection, &volatile, Depth::Full)
+        });
+        let look = look.map_err(|errno| SnapshotError::space("looking at the memory", errno))?;
+        if !space.absent_is_written() {
+            // Otherwise the freeze looks in a faster way.
+            self.costs.looked(look.present, took);
+        }
+        self.tracker.lose(&look.lost);
+        Ok(look.load())
+    }
+
+    /// Reads `set` from `source` and hands it to the sink.
+    pub(super) fn pump<R: space::PageSource + Sync>(
+        &mut self,
+        source: &R,
+        set: &RangeSet,
+        missing: Missing,
+    ) -> Result<crate::carry::Pumped, SnapshotError<K::Error>> {
+        let size = self.page_size();
+        let total = self.pages(set);
+        let observer = &mut *self.observer;
+        self.carrier
+            .pump(source, self.sink, set, missing, &mut |done: ByteLen| {
+                observer.event(&Event::Progress {
+                    done: PageCount(done.0 >> size.shift()),
+                    total,
+                });
+            })
+            .map_err(failure("reading the memory"))
+    }
+
+    pub(super) fn put_zeros(&self, set: &RangeSet) -> Result<(), SnapshotError<K::Error>> {
+        set.iter()
+            .try_for_each(|range| self.sink.put_zeros(range))
+            .map_err(SnapshotError::Sink)
+    }
+
+    pub(super) fn volatile(&mut self) -> RangeSet {
+        self.options.volatile.union(&self.observer.volatile())
+    }
+
+    pub(super) fn page_size(&self) -> PageSize {
+        self.carrier.page_size
+    }
+
+    pub(super) fn pages(&self, set: &RangeSet) -> PageCount {
+        PageCount(set.len().0 >> self.page_size().shift())
+    }
+
+    pub(super) fn stopped(&mut self, why: &str, began: Duration) {
+        self.stops.push(StopLength {
+            why: why.to_owned(),
+            length: self.clock.now().saturating_sub(began),
+        });
+    }
+}
+
+pub(super) fn stop_error<E>(errno: Errno, limit: Duration) -> SnapshotError<E> {
+    match errno {
+        Errno::ETIMEDOUT => SnapshotError::StopTimeout { limit },
+        Errno::ESRCH => SnapshotError::Gone,
+        _ => SnapshotError::Stop(errno),
+    }
+}
+
+pub(super) fn failure<E>(step: &'static str) -> impl FnOnce(Failure<E>) -> SnapshotError<E> {
+    move |failure| match failure {
+        Failure::Space(errno) => SnapshotError::space(step, errno),
+        Failure::Sink(error) => SnapshotError::Sink(error),
+    }
+}

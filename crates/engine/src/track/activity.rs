@@ -1,0 +1,317 @@
+//! Watching: which pages are written, and how many there are. Nothing is read.
+
+use std::time::Duration;
+
+use space::{
+    AddressSpace, Errno, Freeze, Mapping, MappingFlags, PageCount, PageFlags, PageRange, PageRun,
+    RangeSet, Rearm, Scan, Sharing, Tracking,
+};
+
+use super::Tracker;
+use super::continuity::within;
+use super::look::{THERE, collect};
+use super::round::{rearm, restrict};
+use super::tracker::Wish;
+use crate::{Class, Clock, Load, Selection};
+
+/// Whether writes to a mapping are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// All of them are.
+    Yes,
+    /// Those of this process through this mapping are; others who share the memory may write too.
+    OwnWrites,
+    /// It is not watched, for this reason.
+    No(Errno),
+    /// It can't be: memory of a device, or the kernel's own.
+    Special,
+}
+
+/// One mapping during one interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingActivity {
+    /// The mapping, as it was at the end of the interval.
+    pub mapping: Mapping,
+    /// Pages in the page tables, or swapped out.
+    pub present: PageCount,
+    /// Pages that were written during the interval, new ones among them.
+    pub written: PageCount,
+    /// Which pages those are.
+    pub written_ranges: Vec<PageRange>,
+    /// Whether writes to it are seen.
+    pub watched: Watched,
+}
+
+/// What was written during one interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// How long the interval was; zero for the first one, in which nothing counts as written.
+    pub elapsed: Duration,
+    /// Every mapping, sorted by address.
+    pub mappings: Vec<MappingActivity>,
+    /// How long the tasks stood still for it; zero unless soft-dirty bits are used.
+    pub stopped: Duration,
+    /// What a freeze would have to deal with now, if everything had been copied at the start of
+    /// the interval.
+    pub load: Load,
+}
+
+/// Why a process can't be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The process is gone.
+    #[error("the process ended, or runs another program now")]
+    Gone,
+    /// Writes can't be tracked at all.
+    #[error("writes of this process can't be tracked on this system; see `onionskin doctor`")]
+    NoTracking,
+    /// The tasks could not be stopped, which soft-dirty bits need.
+    #[error("the tasks could not be stopped: {0}")]
+    Stop(Errno),
+    /// The memory could not be looked at.
+    #[error("looking at the memory failed: {0}")]
+    Look(Errno),
+}
+
+impl WatchError {
+    fn look(errno: Errno) -> Self {
+        if errno == Errno::ESRCH {
+            Self::Gone
+        } else {
+            Self::Look(errno)
+        }
+    }
+}
+
+/// Watches which pages of a process are written, interval by interval.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    tracker: Tracker,
+    /// When the last interval ended.
+    before: Option<Duration>,
+}
+
+/// What one interval's scans found.
+struct Seen {
+    written: RangeSet,
+    present: RangeSet,
+}
+
+impl Watcher {
+    /// Makes a watcher that has seen nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends an interval: tells what was written since the last call, and begins the next one. The
+    /// first call begins the first interval, and reports nothing as written.
+    ///
+    /// With soft-dirty bits the tasks are stopped for it, for at most `limit` until they stand.
+    ///
+    /// # Errors
+    ///
+    /// See [`WatchError`]. After [`WatchError::Stop`] and [`WatchError::Look`] it may be tried again.
+    pub fn interval<S, C>(
+        &mut self,
+        space: &mut S,
+        clock: &C,
+        limit: Duration,
+    ) -> Result<Activity, WatchError>
+    where
+        S: AddressSpace + Freeze,
+        C: Clock,
+    {
+        let (seen, now, stopped) = match space.tracking() {
+            Tracking::None => return Err(WatchError::NoTracking),
+            Tracking::WriteProtect => {
+                let seen = self.look(space).map_err(WatchError::look)?;
+                (seen, clock.now(), Duration::ZERO)
+            }
+            Tracking::SoftDirty => {
+                let began = clock.now();
+                space.stop(limit).map_err(|errno| match errno {
+                    Errno::ESRCH => WatchError::Gone,
+                    _ => WatchError::Stop(errno),
+                })?;
+                let seen = self.look(space);
+                _ = space.resume();
+                let now = clock.now();
+                let stopped = now.saturating_sub(began);
+                (seen.map_err(WatchError::look)?, now, stopped)
+            }
+        };
+        let elapsed = self
+            .before
+            .map_or(Duration::ZERO, |before| now.saturating_sub(before));
+        self.before = Some(now);
+        let shift = space.page_size().shift();
+        let mappings = self.by_mapping(&seen, shift);
+        Ok(Activity {
+            elapsed,
+            load: self.load(&mappings, shift),
+            mappings,
+            stopped,
+        })
+    }
+
+    fn look<S: AddressSpace>(&mut self, space: &mut S) -> Result<Seen, Errno> {
+        let nothing = RangeSet::new();
+        self.tracker
+            .refresh(space, Selection::All, &nothing, Wish::Any)?;
+        let tracking = space.tracking();
+        let written = match self.written(space, tracking) {
+            Ok(written) => written,
+            Err(errno) => {
+                // Nobody knows what was armed: the next interval begins anew.
+                self.before = None;
+                return Err(errno);
+            }
+        };
+        let runs = self.present(space)?;
+        if tracking == Tracking::WriteProtect {
+            let untracked = collect(&runs, |flags| !flags.contains(PageFlags::TRACKED));
+            let lost = self.lost(&untracked);
+            self.tracker.lose(&lost);
+        }
+        let written = if self.before.is_some() {
+            written
+        } else {
+            nothing
+        };
+        Ok(Seen {
+            written,
+            present: collect(&runs, |_| true),
+        })
+    }
+
+    /// Arms what was written and what is new, and returns both.
+    fn written<S: AddressSpace>(
+        &mut self,
+        space: &mut S,
+        tracking: Tracking,
+    ) -> Result<RangeSet, Errno> {
+        let fresh = std::mem::take(&mut self.tracker.fresh);
+        let tracked = &self.tracker.tracked;
+        if tracking == Tracking::SoftDirty {
+            let report = THERE | PageFlags::WRITTEN;
+            let runs = rearm(space, tracked.ranges(), PageFlags::empty(), report)?;
+            let written = collect(&runs, |flags| flags.contains(PageFlags::WRITTEN));
+            let new = restrict(&runs, &fresh);
+            return Ok(written.union(&collect(&new, |_| true)));
+        }
+        let new = rearm(space, fresh.ranges(), PageFlags::empty(), THERE)?;
+        let watched = tracked.difference(&fresh);
+        let old = rearm(space, watched.ranges(), PageFlags::WRITTEN, THERE)?;
+        Ok(collect(&new, |_| true).union(&collect(&old, |_| true)))
+    }
+
+    fn present<S: AddressSpace>(&self, space: &mut S) -> Result<Vec<PageRun>, Errno> {
+        let ranges: Vec<_> = self
+            .tracker
+            .layout
+            .iter()
+            .filter(|mapping| !special(mapping))
+            .map(|mapping| mapping.range)
+            .collect();
+        let mut runs = Vec::new();
+        if !ranges.is_empty() {
+            let scan = Scan {
+                all_of: PageFlags::empty(),
+                any_of: THERE,
+                report: PageFlags::TRACKED,
+                rearm: Rearm::Keep,
+            };
+            space.scan(&scan, &ranges, &mut runs)?;
+        }
+        Ok(runs)
+    }
+
+    /// The tracked ranges of mappings that show untracked pages: they were replaced.
+    fn lost(&self, untracked: &RangeSet) -> RangeSet {
+        let wrong = self.tracker.tracked.intersection(untracked);
+        let replaced: RangeSet = self
+            .tracker
+            .layout
+            .iter()
+            .map(|mapping| mapping.range)
+            .filter(|&range| inside(range, &wrong).next().is_some())
+            .collect();
+        self.tracker.tracked.intersection(&replaced)
+    }
+
+    fn by_mapping(&self, seen: &Seen, shift: u32) -> Vec<MappingActivity> {
+        let pages = |ranges: &mut dyn Iterator<Item = PageRange>| {
+            PageCount(ranges.map(|range| range.len().0).sum::<u64>() >> shift)
+        };
+        self.tracker
+            .layout
+            .iter()
+            .map(|mapping| {
+                let written: Vec<_> = inside(mapping.range, &seen.written).collect();
+                MappingActivity {
+                    present: pages(&mut inside(mapping.range, &seen.present)),
+                    written: pages(&mut written.iter().copied()),
+                    written_ranges: written,
+                    watched: self.watched(mapping),
+                    mapping: mapping.clone(),
+                }
+            })
+            .collect()
+    }
+
+    fn watched(&self, mapping: &Mapping) -> Watched {
+        if special(mapping) {
+            return Watched::Special;
+        }
+        let refused = self
+            .tracker
+            .refused
+            .iter()
+            .find(|(range, _)| range.intersection(mapping.range).is_some());
+        match refused {
+            Some(&(_, errno)) => Watched::No(errno),
+            None if self.tracker.tracked.covers(mapping.range) => match mapping.sharing {
+                Sharing::Private => Watched::Yes,
+                Sharing::Shared => Watched::OwnWrites,
+            },
+            None if mapping.flags.contains(MappingFlags::USERFAULT_WAITS) => {
+                Watched::No(Errno::EBUSY)
+            }
+            None => Watched::No(Errno::EACCES),
+        }
+    }
+
+    fn load(&self, mappings: &[MappingActivity], shift: u32) -> Load {
+        let mut load = Load::default();
+        for part in &self.tracker.parts {
+            let activity = &mappings[part.mapping];
+            load.present.0 += activity.present.0;
+            match part.class {
+                Class::Private => {
+                    load.forked.0 += activity.present.0;
+                    load.changed.0 += activity.written.0 << shift;
+                    load.total.0 += activity.present.0 << shift;
+                }
+                Class::Volatile | Class::Foreign => {
+                    load.volatile.0 += activity.present.0 << shift;
+                }
+                Class::PrivateFile => {}
+            }
+        }
+        load
+    }
+}
+
+/// Memory without pages that could be asked for.
+fn special(mapping: &Mapping) -> bool {
+    mapping
+        .flags
+        .intersects(MappingFlags::IO | MappingFlags::PFN_MAP)
+        || mapping.name.starts_with("[v")
+}
+
+/// The parts of `set` that lie in `range`.
+fn inside(range: PageRange, set: &RangeSet) -> impl Iterator<Item = PageRange> + '_ {
+    within(std::iter::once(range), set)
+}

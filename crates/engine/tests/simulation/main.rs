@@ -1,0 +1,275 @@
+//! The engine over a fake process that changes its memory between any two of its calls.
+//!
+//! A run is named by its seed. `ONIONSKIN_SEED=N` repeats one, `ONIONSKIN_SEEDS=N` tries so many.
+#![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
+mod fake;
+mod rng;
+mod run;
+mod sink;
+mod world;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use engine::{SnapshotError, Strategy, Verify};
+
+use space::MappingFlags;
+
+use run::{Plan, Sim, Stuck, Trouble};
+use world::Sabotage;
+
+/// How often each thing came about.
+#[derive(Default)]
+struct Tally(Cell<u64>, Cell<u64>, Cell<u64>, Cell<u64>);
+
+impl Tally {
+    fn add(&self, outcome: Option<Strategy>) {
+        let cell = match outcome {
+            Some(Strategy::Precopy) => &self.0,
+            Some(Strategy::Fork) => &self.1,
+            Some(_) => &self.2,
+            None => &self.3,
+        };
+        cell.set(cell.get() + 1);
+    }
+}
+
+/// Runs `body` for many seeds and says how to repeat the one that fails.
+fn seeds(test: &str, default: u64, body: impl Fn(u64)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let range = match number("ONIONSKIN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("ONIONSKIN_SEEDS").unwrap_or(default),
+    };
+    for seed in range {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(seed)));
+        if let Err(panic) = result {
+            eprintln!(
+                "repeat with: ONIONSKIN_SEED={seed} cargo test -p onionskin-engine --test \
+                 simulation {test}"
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_what_the_frozen_memory_held() {
+    let tally = Tally::default();
+    seeds("a_snapshot_is", 2000, |seed| {
+        let mut sim = Sim::new(seed, Plan::write_protect());
+        for _ in 0..5 {
+            tally.add(sim.any_snapshot(Trouble::None));
+        }
+    });
+    let Tally(precopy, fork, freeze, none) = tally;
+    if std::env::var_os("ONIONSKIN_SEED").is_some() {
+        return;
+    }
+    let few = (precopy.get() + fork.get() + freeze.get()) / 20;
+    assert!(none.get() < few, "hardly any fails");
+    for cell in [precopy, fork, freeze] {
+        assert!(cell.get() >= few, "every strategy is used");
+    }
+}
+
+#[test]
+fn nothing_is_lost_after_failures() {
+    seeds("nothing_is_lost", 2000, |seed| {
+        let mut sim = Sim::new(seed, Plan::write_protect());
+        for _ in 0..6 {
+            sim.any_snapshot(Trouble::Any);
+        }
+        sim.any_snapshot(Trouble::None);
+    });
+}
+
+#[test]
+fn soft_dirty_bits_do_as_well() {
+    seeds("soft_dirty", 1500, |seed| {
+        let mut sim = Sim::new(seed, Plan::soft_dirty());
+        for _ in 0..5 {
+            sim.any_snapshot(Trouble::Any);
+        }
+        sim.any_snapshot(Trouble::None);
+    });
+}
+
+#[test]
+fn without_tracking_everything_is_copied() {
+    seeds("without_tracking", 500, |seed| {
+        let mut sim = Sim::new(seed, Plan::untracked());
+        for _ in 0..4 {
+            sim.any_snapshot(Trouble::Any);
+        }
+        sim.any_snapshot(Trouble::None);
+    });
+}
+
+#[test]
+#[cfg(feature = "drive")]
+fn threads_change_nothing() {
+    seeds("threads_change", 150, |seed| {
+        let mut sim = Sim::new(seed, Plan::write_protect());
+        sim.threads = 2;
+        for _ in 0..4 {
+            sim.any_snapshot(Trouble::Any);
+        }
+        sim.any_snapshot(Trouble::None);
+    });
+}
+
+#[test]
+fn a_quiet_target_is_read_once() {
+    for plan in [Plan::quiet(), Plan::quiet_soft_dirty()] {
+        for strategy in [
+            Strategy::Auto,
+            Strategy::Precopy,
+            Strategy::Fork,
+            Strategy::Freeze,
+        ] {
+            let mut sim = Sim::new(7, plan);
+            let first = sim.attached(strategy);
+            assert!(first.bytes_read.0 > 0, "{strategy:?} {plan:?}");
+            let second = sim.attached(strategy);
+            assert_eq!(second.bytes_read.0, 0, "{strategy:?} {plan:?}");
+            assert_eq!(second.pages_total, first.pages_total);
+            sim.write_pages(3);
+            let third = sim.attached(strategy);
+            assert_eq!(third.bytes_read.0, 3 * world::PAGE, "{strategy:?} {plan:?}");
+            let fourth = sim.attached(strategy);
+            assert_eq!(fourth.bytes_read.0, 0, "{strategy:?} {plan:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_child_lacks_is_copied_from_the_target() {
+    let cases = [
+        (MappingFlags::DONT_FORK, 1),
+        (MappingFlags::WIPE_ON_FORK, 2),
+    ];
+    for (flag, attempts) in cases {
+        let mut sim = Sim::new(7, Plan::quiet());
+        sim.advise_secretly(flag);
+        let taken = sim.attached(Strategy::Fork);
+        assert_eq!(taken.strategy, Strategy::Fork);
+        assert_eq!(taken.attempts, attempts, "{flag:?}");
+    }
+}
+
+#[test]
+fn a_promise_is_kept_or_there_is_no_snapshot() {
+    let tally = Tally::default();
+    seeds("a_promise", 500, |seed| {
+        let mut sim = Sim::new(seed, Plan::write_protect());
+        sim.promise = Some(Duration::from_micros(300 + 50 * (seed % 8)));
+        for _ in 0..4 {
+            tally.add(sim.any_snapshot(Trouble::None));
+        }
+    });
+    let Tally(precopy, fork, freeze, none) = tally;
+    println!("{precopy:?} {fork:?} {freeze:?} {none:?}");
+    if std::env::var_os("ONIONSKIN_SEED").is_none() {
+        assert!(none.get() > 0, "some are given up");
+        assert!(precopy.get() > 0 && fork.get() > 0 && freeze.get() > 0);
+    }
+}
+
+#[test]
+fn what_a_failed_snapshot_read_is_read_again_before_the_freeze() {
+    let mut sim = Sim::new(11, Plan::quiet());
+    sim.full(Strategy::Precopy);
+    let taken = sim.attached(Strategy::Precopy);
+    assert_eq!(taken.pages_copied_frozen.0, 0);
+    assert!(taken.bytes_read.0 > 0);
+    sim.write_pages(2);
+    sim.full(Strategy::Freeze);
+    let taken = sim.attached(Strategy::Precopy);
+    assert_eq!(taken.pages_copied_frozen.0, 0);
+    assert_eq!(taken.bytes_read.0, 2 * world::PAGE);
+}
+
+#[test]
+fn memory_that_lost_its_registration_is_tracked_again() {
+    for strategy in [Strategy::Precopy, Strategy::Fork, Strategy::Freeze] {
+        let mut sim = Sim::new(9, Plan::quiet());
+        sim.attached(strategy);
+        sim.replace_all();
+        assert!(sim.attached(strategy).bytes_read.0 > 0, "{strategy:?}");
+        // It was found in the freeze or before it: in two snapshots at most all is as it was.
+        sim.attached(strategy);
+        assert_eq!(sim.attached(strategy).bytes_read.0, 0, "{strategy:?}");
+    }
+}
+
+#[test]
+fn a_task_that_does_not_stop_meets_the_limit() {
+    let mut sim = Sim::new(5, Plan::quiet());
+    let error = sim.stuck(0, Stuck::Stopping);
+    assert!(
+        matches!(error, SnapshotError::StopTimeout { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+#[cfg(feature = "drive")]
+fn a_read_that_never_returns_holds_up_nobody() {
+    let mut sim = Sim::new(5, Plan::quiet());
+    let error = sim.stuck(2, Stuck::Reading);
+    assert!(
+        matches!(error, SnapshotError::StepTimeout { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_panic_in_the_freeze_resumes_the_target() {
+    Sim::new(5, Plan::quiet()).panics_frozen();
+}
+
+#[test]
+fn verification_finds_what_the_sink_lost() {
+    let mut sim = Sim::new(3, Plan::quiet());
+    sim.verify = Some(Verify::Yes);
+    sim.forgetful_sink = true;
+    let taken = sim.attached_unchecked(Strategy::Freeze);
+    let verified = taken.verified.expect("asked for");
+    assert!(!verified.differences.is_empty());
+}
+
+/// The harness itself has to find a kernel that loses writes.
+#[test]
+fn sabotage_is_noticed() {
+    for sabotage in [
+        Sabotage::HidesWrites,
+        Sabotage::ArmsUnreported,
+        Sabotage::KeepsTracked,
+    ] {
+        let noticed = (0..300).any(|seed| {
+            let hook = std::panic::take_hook();
+            std::panic::set_hook(Box::new(|_| {}));
+            let result = std::panic::catch_unwind(|| {
+                let mut sim = Sim::new(seed, Plan::write_protect());
+                sim.sabotage(sabotage);
+                for _ in 0..5 {
+                    sim.any_snapshot(Trouble::None);
+                }
+            });
+            std::panic::set_hook(hook);
+            result.is_err()
+        });
+        assert!(noticed, "{sabotage:?}");
+    }
+}
+
+#[test]
+fn a_watcher_sees_what_was_written() {
+    seeds("a_watcher", 500, |seed| {
+        for plan in [Plan::write_protect(), Plan::soft_dirty()] {
+            run::watch(seed, plan);
+        }
+    });
+}
