@@ -1,0 +1,83 @@
+//! A first snapshot, beside the bare pipeline over the same bytes.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use onionskin::{Session, SessionOptions, Silent, SnapshotOptions};
+
+use super::command::scratch;
+use super::heartbeat::{Heartbeat, Load};
+use super::options::Options;
+use super::pipeline;
+use super::report::Section;
+use super::stats::{Values, millis};
+use super::stored::Stored;
+
+/// Measures it.
+pub(crate) fn measure(options: &Options) -> Result<Section> {
+    let load = Load {
+        mib: options.pick(2048, 256),
+        hot_percent: 0.0,
+        work: 200,
+    };
+    let heartbeat = Heartbeat::start(load)?;
+    // The heap is what is measured: the heartbeat's threads would take the cores.
+    super::command::signal(heartbeat.pid(), rustix::process::Signal::STOP)?;
+    let memory = heartbeat.memory()?;
+    let shared = Path::new("/dev/shm");
+    let mut bare = Values::default();
+    let places = [("on tmpfs", shared), ("on the disk", scratch())];
+    let mut taken = [Values::default(), Values::default()];
+    let mut ratios = [Values::default(), Values::default()];
+    for _ in 0..options.pick(5, 2) {
+        let mut last = pipeline::run(heartbeat.pid(), memory)?;
+        for (place, (_, folder)) in places.iter().enumerate() {
+            if !folder.is_dir() {
+                continue;
+            }
+            let time = snapshot(&heartbeat, folder)?;
+            let after = pipeline::run(heartbeat.pid(), memory)?;
+            eprintln!(
+                "  bare {last:.2?} and {after:.2?}, {} {time:.2?}",
+                places[place].0
+            );
+            taken[place].push_time(time);
+            ratios[place].push(millis(time) / f64::midpoint(millis(last), millis(after)));
+            bare.push_time(last);
+            last = after;
+        }
+    }
+    super::command::signal(heartbeat.pid(), rustix::process::Signal::CONT)?;
+    let mut section = Section::new("A first snapshot, beside a bare pipeline");
+    section.say(&format!(
+        "Heap: {} MiB, the first half of each page SplitMix64 of its number, the second half one \
+         letter; nobody writes. The bare pipeline has a thread a core; each reads 1 MiB at a time, \
+         hashes every 16 pages with BLAKE3 and compresses them with zstd at level 1, and drops what \
+         comes out. Our time is from before attaching until the snapshot is safe in the store, \
+         `fsync` included. Asked for: within 1.25 ×.",
+        load.mib
+    ));
+    let mut rows = vec![vec![
+        "bare pipeline".to_owned(),
+        bare.spread(0),
+        String::new(),
+    ]];
+    for (place, (name, _)) in places.iter().enumerate() {
+        rows.push(vec![
+            format!("snapshot, store {name}"),
+            taken[place].spread(0),
+            ratios[place].spread(2),
+        ]);
+    }
+    section.table(&["what", "ms", "÷ bare"], &rows);
+    Ok(section)
+}
+
+fn snapshot(heartbeat: &Heartbeat, folder: &Path) -> Result<Duration> {
+    let stored = Stored::within(folder)?;
+    let began = Instant::now();
+    let mut session = Session::attach(heartbeat.pid(), SessionOptions::default())?;
+    session.snapshot(&stored.store, &SnapshotOptions::default(), &mut Silent)?;
+    Ok(began.elapsed())
+}

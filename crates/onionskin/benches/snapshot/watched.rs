@@ -1,0 +1,56 @@
+//! The target's throughput while it is watched.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use onionskin::Watch;
+
+use super::heartbeat::{Heartbeat, Load};
+use super::options::Options;
+use super::report::Section;
+use super::stats::{Values, float64};
+
+/// Measures it.
+pub(crate) fn measure(options: &Options) -> Result<Section> {
+    let load = Load {
+        mib: options.pick(2048, 256),
+        hot_percent: 1.0,
+        work: 200,
+    };
+    let heartbeat = Heartbeat::start(load)?;
+    let seconds = options.pick(5, 2);
+    let mut ratio = Values::default();
+    let mut alone = heartbeat.rate(Duration::from_secs(seconds))?;
+    for _ in 0..options.pick(11, 2) {
+        let with = watched(&heartbeat, seconds)?;
+        let after = heartbeat.rate(Duration::from_secs(seconds))?;
+        // Beside what it did before and after: whoever else uses the machine comes and goes.
+        ratio.push(with / f64::midpoint(alone, after) * 100.0);
+        eprintln!("  watched {with:.0}, alone {alone:.0} and {after:.0} beats/s");
+        alone = after;
+    }
+    let mut section = Section::new("The target's throughput while it is watched");
+    section.say(&format!(
+        "Target: {} MiB, {} % of its pages hot, CPU-bound on every core. Periods of {seconds} s \
+         with `Watch` looking each second, in turns with periods without; each beside the mean of \
+         the two around it. Asked for: at least 97 % of alone.",
+        load.mib, load.hot_percent
+    ));
+    section.table(
+        &["periods", "beats watched, % of alone"],
+        &[vec![options.pick(11, 2).to_string(), ratio.spread(1)]],
+    );
+    Ok(section)
+}
+
+fn watched(heartbeat: &Heartbeat, seconds: u64) -> Result<f64> {
+    let mut watch = Watch::attach(heartbeat.pid())?;
+    watch.interval()?;
+    let (before, began) = (heartbeat.beats()?, Instant::now());
+    for second in 1..=seconds {
+        let at = began + Duration::from_secs(second);
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        watch.interval()?;
+    }
+    Ok(float64(heartbeat.beats()? - before) / began.elapsed().as_secs_f64())
+}

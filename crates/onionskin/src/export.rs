@@ -1,0 +1,93 @@
+//! Snapshots as files that others read.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use formats::core::{CoreImage, CoreMapping, CoreSummary};
+use formats::raw::{RawImage, RawSummary};
+use space::{ByteLen, Mapping};
+use store::Snapshot;
+
+use crate::error::Error;
+
+/// Writes an ELF core that `gdb PROGRAM CORE` opens. `progress` hears of the bytes that were
+/// dealt with since the last time.
+///
+/// # Errors
+///
+/// [`Error::Export`] where the file exists already or can't be written, or the snapshot can't be
+/// read.
+pub fn core(
+    snapshot: &Snapshot,
+    path: &Path,
+    progress: &mut dyn FnMut(ByteLen),
+) -> Result<CoreSummary, Error> {
+    let meta = snapshot.meta();
+    let captured = snapshot.captured();
+    let mappings: Vec<CoreMapping> = meta
+        .mappings
+        .iter()
+        .map(|saved| CoreMapping::by_captured(saved.mapping.clone(), &captured))
+        .collect();
+    let image = CoreImage {
+        process: &meta.process,
+        tasks: &meta.tasks,
+        mappings: &mappings,
+        page_size: meta.page_size,
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::Exists(path.display().to_string()),
+            _ => failed(path, error),
+        })?;
+    let written = formats::core::write(&image, &captured, snapshot, &mut file, progress)
+        .map_err(|error| failed(path, error))
+        .and_then(|summary| {
+            file.sync_all()
+                .map(|()| summary)
+                .map_err(|error| failed(path, error))
+        });
+    if written.is_err() {
+        // Half a core is worse than none.
+        _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+/// Writes one file for each mapping, and an index, into a new directory.
+///
+/// # Errors
+///
+/// As [`core`].
+pub fn raw(
+    snapshot: &Snapshot,
+    directory: &Path,
+    progress: &mut dyn FnMut(ByteLen),
+) -> Result<RawSummary, Error> {
+    let meta = snapshot.meta();
+    let mappings: Vec<Mapping> = meta
+        .mappings
+        .iter()
+        .map(|saved| saved.mapping.clone())
+        .collect();
+    let image = RawImage {
+        process: &meta.process,
+        tasks: &meta.tasks,
+        mappings: &mappings,
+        page_size: meta.page_size,
+    };
+    formats::raw::write(&image, &snapshot.captured(), snapshot, directory, progress)
+        .map_err(|error| failed(directory, error))
+}
+
+fn failed(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Export {
+        path: path.display().to_string(),
+        source: Box::new(error),
+    }
+}

@@ -1,0 +1,23 @@
+//! What the tests share: programs to look at, readers of what was taken of them, and the tool.
+
+mod areas;
+mod bank;
+mod build;
+mod frozen;
+mod pages;
+mod skip;
+mod slots;
+mod target;
+mod tool;
+
+pub(crate) use areas::compare_areas;
+pub(crate) use bank::audit_bank;
+pub(crate) use build::{build, build_32_bit, scratch_dir};
+pub(crate) use frozen::{LiveMemory, go_on, states, stop};
+pub(crate) use pages::{Pages, mix, word};
+pub(crate) use skip::{hugetlb_pages, skip};
+pub(crate) use slots::audit_slots;
+pub(crate) use target::{Ended, Target, number};
+pub(crate) use tool::{
+    STRATEGIES, Tool, ask, ask_all, chain, pages_of, rounds, temporary_directory,
+};

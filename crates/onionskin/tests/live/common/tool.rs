@@ -1,0 +1,148 @@
+//! The facade, as the tests use it.
+
+use std::time::{Duration, Instant};
+
+use onionskin::report::SnapshotReport;
+use onionskin::{
+    Access, Error, Observer, Selection, Session, SessionOptions, Silent, Snapshot, SnapshotOptions,
+    Store, Strategy,
+};
+use tempfile::TempDir;
+
+use super::pages::Pages;
+use super::skip::skip;
+use super::{scratch_dir, target::Target};
+
+/// The strategies that a user can ask for.
+pub(crate) const STRATEGIES: [Strategy; 3] = [Strategy::Precopy, Strategy::Fork, Strategy::Freeze];
+
+/// A process under work, with a store of its own.
+pub(crate) struct Tool {
+    session: Session,
+    store: Store,
+    directory: TempDir,
+}
+
+/// Makes a directory that is removed in the end, where there is much room, or at least some.
+pub(crate) fn temporary_directory() -> TempDir {
+    tempfile::tempdir_in(scratch_dir())
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory can be made somewhere")
+}
+
+impl Tool {
+    /// Opens the process that a target names.
+    pub(crate) fn on(target: &Target) -> Self {
+        Self::attach(target.pid()).unwrap_or_else(|error| panic!("attach: {}", chain(&error)))
+    }
+
+    /// Opens a process.
+    pub(crate) fn attach(pid: u32) -> Result<Self, Error> {
+        let directory = temporary_directory();
+        let session = Session::attach(pid, SessionOptions::default())?;
+        let address = directory
+            .path()
+            .to_str()
+            .expect("a path of text")
+            .to_owned()
+            + "/store";
+        let store = Store::open(&address, Access::Create).expect("an empty directory");
+        Ok(Self {
+            session,
+            store,
+            directory,
+        })
+    }
+
+    /// Takes a snapshot with the default options; more may follow.
+    pub(crate) fn take(&mut self, strategy: Strategy) -> Result<(SnapshotReport, Snapshot), Error> {
+        self.take_with(&SnapshotOptions {
+            strategy,
+            more_follow: true,
+            ..Default::default()
+        })
+    }
+
+    /// Takes a snapshot.
+    pub(crate) fn take_with(
+        &mut self,
+        options: &SnapshotOptions,
+    ) -> Result<(SnapshotReport, Snapshot), Error> {
+        self.take_observed(options, &mut Silent)
+    }
+
+    /// Takes a snapshot while somebody looks on.
+    pub(crate) fn take_observed(
+        &mut self,
+        options: &SnapshotOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<(SnapshotReport, Snapshot), Error> {
+        let report = self.session.snapshot(&self.store, options, observer)?;
+        let snapshot = self
+            .store
+            .load(&report.snapshot)
+            .expect("it was just stored");
+        Ok((report, snapshot))
+    }
+
+    /// Takes a snapshot that must come about.
+    pub(crate) fn must(&mut self, options: &SnapshotOptions) -> (SnapshotReport, Snapshot) {
+        self.take_with(options)
+            .unwrap_or_else(|error| panic!("{:?}: {}", options.strategy, chain(&error)))
+    }
+
+    /// Tells whether this machine and process have what a strategy needs; says so where not.
+    pub(crate) fn can(&self, strategy: Strategy, test: &str) -> bool {
+        match (strategy, self.session.untracked()) {
+            (Strategy::Precopy, Some(error)) => {
+                skip(test, &format!("writes can't be tracked: {error}"));
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Returns the directory that is removed in the end.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+}
+
+/// Options for a snapshot after which more follow.
+pub(crate) fn ask(strategy: Strategy) -> SnapshotOptions {
+    SnapshotOptions {
+        strategy,
+        more_follow: true,
+        ..Default::default()
+    }
+}
+
+/// Options for a snapshot of all readable memory.
+pub(crate) fn ask_all(strategy: Strategy) -> SnapshotOptions {
+    SnapshotOptions {
+        selection: Some(Selection::All),
+        ..ask(strategy)
+    }
+}
+
+/// Returns a reader of a snapshot's pages.
+pub(crate) fn pages_of(snapshot: &Snapshot) -> Pages<'_> {
+    Pages::new(snapshot, snapshot.page_size())
+}
+
+/// Returns an error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Counts up to a number of rounds for which there is time.
+pub(crate) fn rounds(count: u32, time: Duration) -> impl Iterator<Item = u32> {
+    let until = Instant::now() + time;
+    (0..count).take_while(move |_| Instant::now() < until)
+}

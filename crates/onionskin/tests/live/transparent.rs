@@ -1,0 +1,213 @@
+//! The process goes on as if nothing had happened.
+
+use std::time::{Duration, Instant};
+
+use onionskin::{SnapshotOptions, Strategy};
+
+use crate::common::{Ended, STRATEGIES, Target, Tool, ask, chain, number, rounds, states};
+
+/// Takes snapshots with every strategy, in sessions that last and in fresh ones.
+fn disturb(target: &Target, time: Duration) -> u32 {
+    let mut taken = 0;
+    for strategy in STRATEGIES {
+        let until = Instant::now() + time / 3;
+        while Instant::now() < until {
+            let mut tool = Tool::on(target);
+            if !tool.can(strategy, "transparent") {
+                break;
+            }
+            for _ in rounds(5, time / 3) {
+                tool.must(&ask(strategy));
+                taken += 1;
+                std::thread::sleep(Duration::from_millis(7));
+            }
+        }
+    }
+    taken
+}
+
+#[test]
+fn blocked_calls_signals_and_registers_go_on() {
+    let mut target = Target::start("blocked", &["--ms", "150"]);
+    let before = target.ask("report");
+    let taken = disturb(&target, Duration::from_secs(12));
+    assert!(taken > 10, "only {taken} snapshots");
+    let after = target.ask("report");
+    println!("{taken} snapshots: {after}");
+    assert_eq!(number(&after, "violations"), 0, "{}", after["first"]);
+    assert_eq!(number(&after, "sent"), number(&after, "received"));
+    assert!(number(&after, "received") > number(&before, "received"));
+    for (name, rounds) in after["rounds"].as_object().unwrap() {
+        let earlier = number(&before["rounds"], name);
+        assert!(rounds.as_u64() > Some(earlier), "{name} never returned");
+        assert_eq!(number(&after["eintr"], name), 0, "{name} was interrupted");
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+/// Takes snapshots of a storm with each strategy; whatever comes of them, the storm's own checks
+/// hold, and it makes progress.
+fn storm(mode: &str, may_fail: bool) {
+    let mut target = Target::start(
+        "storm",
+        &["--mode", mode, "--threads", "2", "--every-ms", "500"],
+    );
+    for strategy in STRATEGIES {
+        let mut done = 0;
+        for _ in rounds(12, Duration::from_secs(4)) {
+            let taken = Tool::attach(target.pid()).and_then(|mut tool| {
+                tool.take(strategy)?;
+                tool.take(strategy)
+            });
+            match taken {
+                Ok((report, _)) => {
+                    assert!(report.pages_total > 0);
+                    done += 1;
+                }
+                Err(error) if may_fail => println!("{mode}, {strategy:?}: {}", chain(&error)),
+                Err(error) => panic!("{mode}, {strategy:?}: {}", chain(&error)),
+            }
+        }
+        println!("{mode}, {strategy:?}: {done} snapshots");
+        assert!(done > 0, "no snapshot of {mode} by {strategy:?} came about");
+        target.must_advance("operations");
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+#[test]
+fn threads_come_and_go() {
+    storm("threads", false);
+}
+
+#[test]
+fn children_are_forked() {
+    storm("fork", false);
+}
+
+#[test]
+fn children_are_vforked() {
+    storm("vfork", true);
+}
+
+#[test]
+fn mappings_come_and_go() {
+    storm("map", false);
+}
+
+#[test]
+fn programs_are_executed() {
+    storm("exec", true);
+}
+
+#[test]
+fn a_death_half_way_is_an_error_and_not_ours() {
+    for (how, expected) in [
+        ("exit", Ended::Exit(0)),
+        ("segv", Ended::Signal(11)),
+        ("kill", Ended::Signal(9)),
+    ] {
+        for strategy in STRATEGIES {
+            let args = ["--mode", "die", "--how", how, "--after-ms", "150"];
+            let mut target = Target::start("storm", &args);
+            let until = Instant::now() + Duration::from_secs(30);
+            let failed = Tool::attach(target.pid()).and_then(|mut tool| {
+                while Instant::now() < until {
+                    tool.take(strategy)?;
+                }
+                panic!("{how}, {strategy:?}: snapshots of a dead process");
+            });
+            let error = failed.map(|_: Tool| ()).unwrap_err();
+            println!("{how}, {strategy:?}: {}", chain(&error));
+            assert_eq!(target.wait(), expected, "{how}, {strategy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_process_whose_first_thread_ended_is_taken() {
+    let target = Target::start("storm", &["--mode", "die", "--how", "thread"]);
+    for strategy in STRATEGIES {
+        let mut tool = Tool::on(&target);
+        if tool.can(strategy, "transparent without a first thread") {
+            let (report, _) = tool.must(&ask(strategy));
+            assert!(
+                report.pages_total > 100,
+                "{strategy:?}: {}",
+                report.pages_total
+            );
+        }
+    }
+}
+
+#[test]
+fn job_control_keeps_its_stop() {
+    let mut target = Target::start("kin", &["--mode", "stopped"]);
+    for strategy in STRATEGIES {
+        let taken = Tool::attach(target.pid()).and_then(|mut tool| tool.take(strategy));
+        if let Err(error) = taken {
+            panic!("{strategy:?}: {}", chain(&error));
+        }
+        assert_eq!(target.ask("report")["state"], "T", "after {strategy:?}");
+    }
+    assert_eq!(
+        number(&target.ask("report"), "count"),
+        0,
+        "it ran meanwhile"
+    );
+    assert!(
+        number(&target.ask("continue"), "count") > 0,
+        "it does not go on"
+    );
+}
+
+#[test]
+fn a_task_that_cannot_be_stopped_meets_the_limit() {
+    let mut target = Target::start("kin", &["--mode", "dstate", "--hold-ms", "3000"]);
+    for strategy in STRATEGIES {
+        let begun = Instant::now();
+        let taken = Tool::attach(target.pid()).and_then(|mut tool| {
+            let step_limit = Duration::from_millis(300);
+            let (report, _) = tool.take_with(&SnapshotOptions {
+                strategy,
+                step_limit,
+                ..Default::default()
+            })?;
+            Ok(report.freeze_ms)
+        });
+        match taken {
+            Ok(freeze) => println!("{strategy:?}: froze {freeze} ms"),
+            Err(error) => println!("{strategy:?}: {}", chain(&error)),
+        }
+        // Attaching has a limit of five seconds of its own; what matters is that there is an end.
+        assert!(
+            begun.elapsed() < Duration::from_secs(40),
+            "{strategy:?} had no end"
+        );
+        target.must_advance("count");
+        assert!(
+            !states(target.pid()).contains(&'t'),
+            "a task is still traced"
+        );
+    }
+    assert!(target.is_alive());
+}
+
+#[test]
+fn many_forked_snapshots_leave_no_zombie() {
+    let target = Target::start("bank", &["--mib", "1", "--threads", "1", "--rate", "1000"]);
+    let mut tool = Tool::on(&target);
+    let count = std::env::var("ONIONSKIN_FORKS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(200);
+    for _ in 0..count {
+        tool.must(&ask(Strategy::Fork));
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap();
+    for task in tasks {
+        let children = std::fs::read_to_string(task.unwrap().path().join("children"));
+        assert_eq!(children.unwrap_or_default().trim(), "", "a child was left");
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
