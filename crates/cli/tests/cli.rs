@@ -1,0 +1,136 @@
+//! The command as its users see it: exit status, messages, JSON.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn onionskin(args: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_onionskin"))
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .expect("the command starts")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+#[test]
+fn an_error_is_plain_text_and_exit_status_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = onionskin(&["snapshots", "list", "--store", "nowhere"], dir.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("error: ") && text.contains("nowhere"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "no colours into a pipe");
+    assert!(!dir.path().join("nowhere").exists());
+}
+
+#[test]
+fn with_json_errors_are_json_on_standard_output() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [
+        &["snapshots", "list", "--store", "nowhere", "--json"][..],
+        &["--json", "watch", "no-number"],
+        &["--json", "watch", "4194305"],
+    ] {
+        let output = onionskin(args, dir.path());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+        let value = json(&output);
+        assert!(
+            value["error"].is_string() && value["because"].is_array(),
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn no_store_is_made_for_a_process_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = onionskin(&["snapshot", "4194305", "--store", "new"], dir.path());
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("4194305"), "{text}");
+    assert!(!dir.path().join("new").exists());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_onionskin"))
+        .args(["generate", "completions", "--out", "made"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn doctor_tells_its_strategies_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = onionskin(&["doctor", "--json"], dir.path());
+    let value = json(&output);
+    for key in ["kernel", "arch", "page_size", "features", "strategies"] {
+        assert!(!value[key].is_null(), "{key} is missing in {value}");
+    }
+    let works = value["strategies"]
+        .as_object()
+        .unwrap()
+        .values()
+        .any(|s| s["status"] == "works");
+    assert_eq!(output.status.code(), Some(i32::from(!works)));
+}
+
+#[test]
+fn the_demo_goes_through_and_its_checks_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let doctor = json(&onionskin(&["doctor", "--json"], dir.path()));
+    if doctor["strategies"]["precopy"]["status"] != "works" {
+        eprintln!("skipped: {}", doctor["strategies"]["precopy"]["why"]);
+        return;
+    }
+    let output = onionskin(&["demo", "--memory", "16MiB", "--json"], dir.path());
+    let value = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{value}");
+    assert_eq!(value["sum_holds"], true);
+    assert_eq!(value["verified"], true);
+    assert_eq!(
+        value["snapshots"][1]["parent"],
+        value["snapshots"][0]["snapshot"]
+    );
+    let store = ["--store", "onionskin-demo/store"];
+    let diff = onionskin(
+        &["snapshots", "diff", "first", "second", store[0], store[1]],
+        dir.path(),
+    );
+    assert_eq!(
+        diff.status.code(),
+        Some(1),
+        "a running program changes its memory"
+    );
+    let same = onionskin(
+        &["snapshots", "diff", "first", "first", store[0], store[1]],
+        dir.path(),
+    );
+    assert_eq!(same.status.code(), Some(0));
+    // A second demo takes the place of the first.
+    assert!(dir.path().join("onionskin-demo/core").exists());
+}
