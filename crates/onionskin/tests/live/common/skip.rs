@@ -17,14 +17,17 @@ pub(crate) fn skip(name: &str, reason: &str) {
     }
 }
 
-/// Makes sure that `count` huge pages can be had, where we may; tells whether they can.
+/// Tells whether `count` huge pages can be had. The machine's setting is left alone: `cargo xtask
+/// test` reserves some for the time of its run.
 pub(crate) fn hugetlb_pages(count: u64) -> bool {
-    // Surplus pages are made when they are mapped and go back to the system with the mapping.
-    const SURPLUS_MAX: &str = "/proc/sys/vm/nr_overcommit_hugepages";
-    let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    match number(SURPLUS_MAX) {
-        Some(now) if now >= count => true,
-        Some(_) => fs::write(SURPLUS_MAX, count.to_string()).is_ok(),
-        None => false,
-    }
+    let number = |text: &str| {
+        text.split_whitespace()
+            .find_map(|word| word.parse::<u64>().ok())
+    };
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free = meminfo
+        .lines()
+        .find(|line| line.starts_with("HugePages_Free:"));
+    let more = fs::read_to_string("/proc/sys/vm/nr_overcommit_hugepages").unwrap_or_default();
+    free.and_then(number).unwrap_or(0) + number(&more).unwrap_or(0) >= count
 }
