@@ -181,22 +181,18 @@ pub(crate) fn take(
 
 fn begin(session: &mut Session, store: &Store, options: &SnapshotOptions) -> Result<Sink, Error> {
     let pid = session.pid();
+    let page_size = session.target.page_size();
     let write = |parent| WriteOptions {
         name: options.name.clone(),
         parent,
-        page_size: session.target.page_size(),
+        page_size,
         now_ns: now_ns(),
     };
     let writer = match store.begin(write(session.last)) {
         // Removed by somebody since.
         Err(WriteError::Read(_)) if session.last.is_some() => {
             session.start_over();
-            store.begin(WriteOptions {
-                name: options.name.clone(),
-                parent: None,
-                page_size: session.target.page_size(),
-                now_ns: now_ns(),
-            })
+            store.begin(write(None))
         }
         begun => begun,
     };

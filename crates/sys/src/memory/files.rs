@@ -20,6 +20,18 @@ struct View {
     file: File,
 }
 
+impl View {
+    /// Makes another of the same; `None` where we have no descriptor left for it, so that the
+    /// memory is read through the page tables.
+    fn duplicate(&self) -> Option<Self> {
+        let file = self.file.try_clone().ok()?;
+        Some(Self {
+            mapping: self.mapping.clone(),
+            file,
+        })
+    }
+}
+
 impl SharedFiles {
     /// Opens the files behind the shared mappings of `pid`, taking over from `earlier` those
     /// that are still mapped as they were.
@@ -58,13 +70,7 @@ impl SharedFiles {
             .views
             .iter()
             .filter(|view| holds(view))
-            .filter_map(|view| {
-                let file = view.file.try_clone().ok()?;
-                Some(View {
-                    mapping: view.mapping.clone(),
-                    file,
-                })
-            });
+            .filter_map(View::duplicate);
         Some(Self {
             views: kept.collect(),
         })
@@ -72,13 +78,7 @@ impl SharedFiles {
 
     /// Returns these and those of `more`, which are of other mappings.
     pub(crate) fn with(&self, more: Self) -> Self {
-        let own = self.views.iter().filter_map(|view| {
-            let file = view.file.try_clone().ok()?;
-            Some(View {
-                mapping: view.mapping.clone(),
-                file,
-            })
-        });
+        let own = self.views.iter().filter_map(View::duplicate);
         let mut views: Vec<View> = more.views;
         let replaced: Vec<PageRange> = views.iter().map(|view| view.mapping.range).collect();
         views.extend(own.filter(|view| {
