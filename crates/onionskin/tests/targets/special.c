@@ -163,6 +163,13 @@ static void check(void) {
     answer("{\"ok\":true}");
 }
 
+// Uses the stack some way further down, so that there is room below main's large frame: a stack
+// that ends right below its pointer has none for the frame of an injected call, and is refused.
+__attribute__((noinline)) static void deepen(void) {
+    volatile char deep[65536];
+    for (size_t i = 0; i < sizeof deep; i += 512) deep[i] = 0;
+}
+
 int main(int argc, char **argv) {
     die_with_parent();
     size = page_size();
@@ -172,6 +179,7 @@ int main(int argc, char **argv) {
     char on_stack[4 * 65536];
     char *aligned = (char *)(((uintptr_t)on_stack + size - 1) & ~(uintptr_t)(size - 1));
     fill(add("stack", aligned, 2, 1));
+    deepen();
     char *many = mappings ? map(mappings * size, MAP_PRIVATE | MAP_ANONYMOUS) : NULL;
     for (long i = 0; i < mappings; i++) {
         *(uint64_t *)(many + i * size) = mix(i);
