@@ -54,7 +54,10 @@ errnos! {
     ENFILE = 23, "too many open files in the system";
     EMFILE = 24, "too many open files";
     ENOTTY = 25, "not an operation of this descriptor";
+    EFBIG = 27, "file too large";
     ENOSPC = 28, "no space left on device";
+    ESPIPE = 29, "illegal seek";
+    EPIPE = 32, "broken pipe";
     ERANGE = 34, "result too large";
     ENOSYS = 38, "system call not implemented";
     EOPNOTSUPP = 95, "operation not supported";

@@ -19,6 +19,13 @@ impl RangeSet {
         Self::default()
     }
 
+    /// Makes an empty set with room for so many ranges.
+    pub fn with_capacity(ranges: usize) -> Self {
+        Self {
+            ranges: Vec::with_capacity(ranges),
+        }
+    }
+
     /// Returns the ranges, sorted, disjoint, not touching.
     pub fn ranges(&self) -> &[PageRange] {
         &self.ranges
@@ -107,9 +114,7 @@ impl RangeSet {
     /// Returns what is in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut merged = Self {
-            ranges: Vec::with_capacity(self.ranges.len() + other.ranges.len()),
-        };
+        let mut merged = Self::with_capacity(self.ranges.len() + other.ranges.len());
         let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
         loop {
             let next = match (left.peek(), right.peek()) {
@@ -118,7 +123,7 @@ impl RangeSet {
                 (_, None) => left.next(),
             };
             match next {
-                Some(range) => merged.push_merging(range),
+                Some(range) => merged.push(range),
                 None => return merged,
             }
         }
@@ -145,11 +150,18 @@ impl RangeSet {
     /// Returns what is in this set and not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        let mut rest = Self::new();
-        let mut right = 0;
+        self.without(other.iter())
+    }
+
+    /// Returns what is in this set and in none of `cuts`, which are sorted and disjoint: one walk
+    /// over both, without a set made of them first.
+    #[must_use]
+    pub fn without(&self, cuts: impl Iterator<Item = PageRange>) -> Self {
+        let mut cuts = cuts.peekable();
+        let mut rest = Self::with_capacity(self.ranges.len() + cuts.size_hint().0);
         for range in self.iter() {
             let mut at = range.start();
-            while let Some(&cut) = other.ranges.get(right) {
+            while let Some(&cut) = cuts.peek() {
                 if cut.start() >= range.end() {
                     break;
                 }
@@ -160,7 +172,7 @@ impl RangeSet {
                 if cut.end() > range.end() {
                     break;
                 }
-                right += 1;
+                _ = cuts.next();
             }
             if let Some(kept) = PageRange::new(at, range.end()) {
                 rest.ranges.push(kept);
@@ -169,8 +181,31 @@ impl RangeSet {
         rest
     }
 
+    /// Adds another set; where either is empty, or this one ends before the other begins, that
+    /// costs little.
+    pub fn add(&mut self, other: Self) {
+        match (self.ranges.last(), other.ranges.first()) {
+            (_, None) => {}
+            (None, _) => *self = other,
+            (Some(last), Some(first)) if last.end() < first.start() => {
+                self.ranges.extend(other.ranges);
+            }
+            _ => *self = self.union(&other),
+        }
+    }
+
     /// Adds a range that starts at or behind the start of the last one.
-    fn push_merging(&mut self, range: PageRange) {
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "a merge of ranges is never empty"
+    )]
+    pub fn push(&mut self, range: PageRange) {
+        debug_assert!(
+            self.ranges
+                .last()
+                .is_none_or(|last| last.start() <= range.start()),
+            "ranges are pushed in order"
+        );
         if let Some(last) = self.ranges.last_mut()
             && range.start() <= last.end()
         {
@@ -203,8 +238,7 @@ impl FromIterator<PageRange> for RangeSet {
 
 impl Extend<PageRange> for RangeSet {
     fn extend<I: IntoIterator<Item = PageRange>>(&mut self, ranges: I) {
-        let more: Self = ranges.into_iter().collect();
-        *self = self.union(&more);
+        self.add(ranges.into_iter().collect());
     }
 }
 

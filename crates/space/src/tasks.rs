@@ -106,8 +106,10 @@ pub trait Freeze {
     ///
     /// # Errors
     ///
-    /// [`Errno::ENOSYS`] where this target can't be made to; others of `fork`.
-    fn fork(&mut self) -> Result<Self::Twin, Errno>;
+    /// [`Errno::ENOSYS`] where this target can't be made to, [`Errno::ETIMEDOUT`] where it took
+    /// longer than `limit`: then a task may still be about it, and nothing can be done with the
+    /// tasks but to [`resume`](Self::resume) them; others of `fork`.
+    fn fork(&mut self, limit: Duration) -> Result<Self::Twin, Errno>;
 
     /// Lets all tasks run again, and tells how much time has passed since the last of them was
     /// let go. Nothing happens if they run already.

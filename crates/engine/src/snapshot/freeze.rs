@@ -1,7 +1,7 @@
 //! One freeze, from the first request to stop a task to the last resume.
 //!
-//! Order: stop, look, decide, fork where that was decided, start copying, read registers and arm
-//! again beside it, wait for the copy, compare if asked to, resume. The calling thread does all
+//! Order: stop, look, decide, fork where that was decided, start copying, read registers beside it
+//! and arm where no round went before, wait for the copy, compare if asked to, resume. The calling thread does all
 //! but the copying, so that a read which never returns can't keep it from resuming.
 
 use std::sync::Arc;
@@ -253,9 +253,7 @@ where
             }));
         }
         self.keep_promise(Step::Look, began)?;
-        if !self.wiped.is_empty() {
-            look.leave_out(&self.wiped);
-        }
+        look.leave_out(&self.wiped);
         Ok(look)
     }
 
@@ -293,7 +291,10 @@ where
     where
         S: AddressSpace + Freeze,
     {
-        let (took, result) = timed(self.clock, || space.fork());
+        // Not what is left of the promise: the task that forks goes on only when the kernel is done
+        // with it, and one that is left alone before that has lost the restart of its call.
+        let limit = self.options.step_limit;
+        let (took, result) = timed(self.clock, || space.fork(limit));
         match result {
             Ok(made) => {
                 self.costs.forked(look.forked, took);
@@ -303,6 +304,12 @@ where
                 self.keep_promise(Step::Fork, began)?;
                 Ok(Way::Fork)
             }
+            // A task may be about it still: neither its registers nor its memory are of use.
+            Err(Errno::ETIMEDOUT) => Err(Halt::Missed(Missed {
+                step: Step::Fork,
+                measured: self.clock.now().saturating_sub(began),
+                limit: Limit::Step(limit),
+            })),
             Err(errno) if self.options.strategy == Strategy::Auto && errno != Errno::ESRCH => {
                 self.forking = Forking::Failed;
                 self.warnings.push(format!(
@@ -329,14 +336,15 @@ where
         let tasks = tasks.map_err(|errno| SnapshotError::space("reading registers", errno))?;
         times.registers = took;
         self.costs.registers_read(took);
-        let rearmed = match self.options.stay {
-            Stay::Attached => {
-                self.tracker
-                    .arm_frozen(space, look)
-                    .map_err(|errno| SnapshotError::space("arming the memory", errno))?;
-                Rearmed::Yes
-            }
-            Stay::Detached => Rearmed::No,
+        // After rounds what is left was written in the last moments, and most of it will be
+        // again: armed, each page would cost time here and a fault later. The next round arms it.
+        let rearmed = if self.options.stay == Stay::Attached && self.rounds.is_empty() {
+            self.tracker
+                .arm_frozen(space, look)
+                .map_err(|errno| SnapshotError::space("arming the memory", errno))?;
+            Rearmed::Yes
+        } else {
+            Rearmed::No
         };
         Ok((tasks, rearmed))
     }

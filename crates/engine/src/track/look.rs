@@ -1,8 +1,8 @@
 //! What a snapshot would have to copy, at one instant.
 
 use space::{
-    AddressSpace, Errno, Mapping, MappingFlags, PageCount, PageFlags, PageRange, PageRun, PageSize,
-    RangeSet, Rearm, Scan, Tracking,
+    AddressSpace, ByteLen, Errno, Mapping, MappingFlags, PageCount, PageFlags, PageRange, PageRun,
+    PageSize, RangeSet, Rearm, Scan, Tracking,
 };
 
 use super::Tracker;
@@ -109,9 +109,7 @@ impl Look {
         look.pinned(space, &groups.pinned)?;
         look.files(space, &parts, &mappings)?;
         look.unforked = groups.unforked;
-        if !groups.wiped.is_empty() {
-            look.leave_out(&groups.wiped);
-        }
+        look.leave_out(&groups.wiped);
         look.tracked = look.tracked.difference(&look.lost);
         look.mappings = mappings;
         look.parts = parts;
@@ -131,6 +129,9 @@ impl Look {
     /// Takes note that a forked child does not have `gone`: what of it was to be read there must be
     /// copied from the target.
     pub(crate) fn leave_out(&mut self, gone: &RangeSet) {
+        if gone.is_empty() {
+            return;
+        }
         let moved = self.carried.intersection(gone);
         self.carried = self.carried.difference(&moved);
         self.apart = self.apart.union(&moved);
@@ -144,7 +145,7 @@ impl Look {
             forked: self.forked,
             changed: self.carried.len(),
             volatile: self.apart.len(),
-            total: self.keep.union(&self.carried).len(),
+            total: ByteLen(self.keep.len().0 + self.carried.len().0),
         }
     }
 
@@ -176,15 +177,10 @@ impl Look {
         }
         let there = |flags: PageFlags| flags.intersects(THERE) && !flags.contains(PageFlags::GUARD);
         let zero = |flags: PageFlags| flags.contains(PageFlags::ZERO);
-        let plain = |flags: PageFlags| there(flags) && !zero(flags);
         let reported = collect(&runs, |_| true);
+        self.carried = collect(&runs, |flags| there(flags) && !zero(flags));
+        self.zeros = collect(&runs, |flags| there(flags) && zero(flags));
         self.keep = captured.intersection(known).difference(&reported);
-        if runs.iter().all(|run| plain(run.flags)) {
-            self.carried = reported;
-        } else {
-            self.carried = collect(&runs, plain);
-            self.zeros = collect(&runs, |flags| there(flags) && zero(flags));
-        }
         let size = space.page_size();
         let present =
             pages(&self.keep, size) + pages(&self.carried, size) + pages(&self.zeros, size);
@@ -246,11 +242,11 @@ impl Look {
         let own = collect(&runs, own_copy);
         let clean = collect(&runs, |flags| own_copy(flags) && unwritten(flags, tracking));
         let keep = captured.intersection(&clean);
-        self.carried = self.carried.union(&own.difference(&keep));
-        self.apart = self.apart.union(&present.difference(&own));
+        self.carried.add(own.difference(&keep));
+        self.apart.add(present.difference(&own));
         self.count(&present, size);
         self.forked.0 += pages(&own, size);
-        self.keep = self.keep.union(&keep);
+        self.keep.add(keep);
         Ok(())
     }
 
@@ -263,9 +259,9 @@ impl Look {
         let runs = there(space, ranges, PageFlags::empty())?;
         let present = collect(&runs, |flags| flags.contains(PageFlags::PRESENT));
         let swapped = collect(&runs, |flags| !flags.contains(PageFlags::PRESENT));
-        self.apart = self.apart.union(&present);
-        self.unread = self.unread.union(&swapped);
         self.count(&present, size);
+        self.apart.add(present);
+        self.unread.add(swapped);
         Ok(())
     }
 
@@ -277,8 +273,8 @@ impl Look {
     ) -> Result<(), Errno> {
         let size = space.page_size();
         let present = collect(&there(space, ranges, PageFlags::empty())?, |_| true);
-        self.apart = self.apart.union(&present);
         self.count(&present, size);
+        self.apart.add(present);
         Ok(())
     }
 
@@ -319,10 +315,12 @@ impl Look {
             return Ok(());
         }
         let all: RangeSet = all.into_iter().collect();
-        let known = self.keep.union(&self.carried).union(&self.apart);
-        let more = all.difference(&known);
+        let more = all
+            .difference(&self.keep)
+            .difference(&self.carried)
+            .difference(&self.apart);
         self.count(&more, space.page_size());
-        self.apart = self.apart.union(&more);
+        self.apart.add(more);
         Ok(())
     }
 

@@ -329,14 +329,20 @@ impl Freeze for Fake {
     fn tasks(&mut self) -> Result<Vec<TaskState>, Errno> {
         let world = self.call(30)?;
         assert!(world.frozen, "registers of a running task");
+        assert!(!world.only_resume, "a task is about to fork still");
         Ok(Vec::new())
     }
 
-    fn fork(&mut self) -> Result<Self, Errno> {
+    fn fork(&mut self, limit: Duration) -> Result<Self, Errno> {
         let mut world = self.call(60)?;
         assert!(world.frozen, "a running target is not forked");
         if self.trouble == Trouble::Any && world.rng.one_in(8) {
             return Err(Errno::EAGAIN);
+        }
+        if self.trouble == Trouble::Any && world.rng.one_in(12) {
+            self.clock.pass(u64::try_from(limit.as_micros()).unwrap());
+            world.only_resume = true;
+            return Err(Errno::ETIMEDOUT);
         }
         let mut child = world.clone();
         drop(world);
@@ -366,7 +372,8 @@ impl Freeze for Fake {
     }
 
     fn resume(&mut self) -> Duration {
-        self.lock().frozen = false;
+        let mut world = self.lock();
+        (world.frozen, world.only_resume) = (false, false);
         Duration::ZERO
     }
 

@@ -105,6 +105,8 @@ pub(crate) struct World {
     pub(crate) poisoned: BTreeSet<u64>,
     pub(crate) tracking: Tracking,
     pub(crate) frozen: bool,
+    /// A fork is overdue: nothing may be asked of the tasks but to be let go.
+    pub(crate) only_resume: bool,
     pub(crate) twin: bool,
     /// Whether the application does anything by itself.
     pub(crate) busy: bool,
@@ -135,6 +137,7 @@ impl World {
             poisoned: BTreeSet::new(),
             tracking,
             frozen: false,
+            only_resume: false,
             twin: false,
             busy: true,
             simple,

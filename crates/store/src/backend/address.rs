@@ -50,6 +50,8 @@ pub(crate) fn parse_address(address: &str) -> Result<Location, OpenError> {
 fn s3(url: &Url) -> Result<Location, String> {
     use object_store::{aws::AmazonS3Builder, path::Path, prefix::PrefixStore};
 
+    // reqwest wants one chosen, and an application that uses us may have done so already.
+    _ = rustls::crypto::ring::default_provider().install_default();
     let bucket = url.host_str().ok_or("the bucket is missing")?;
     let bucket = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
     let bucket = bucket.map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    io::Cursor,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -179,8 +180,14 @@ impl Writer {
             let absent = |one: &Taken<'_>| one.known.is_none() && state.find(&one.hash).is_none();
             taken.iter().map(absent).collect::<Vec<_>>()
         };
-        for (one, absent) in taken.iter_mut().zip(absent) {
-            one.stored = absent.then(|| compress(one.raw));
+        let mut new: Vec<_> = taken
+            .iter_mut()
+            .zip(absent)
+            .filter_map(|(one, absent)| absent.then_some(one))
+            .collect();
+        let raw: Vec<&[u8]> = new.iter().map(|one| one.raw).collect();
+        for (one, stored) in new.iter_mut().zip(compress(&raw)) {
+            one.stored = Some(stored);
         }
         self.append(taken)
     }
@@ -378,31 +385,62 @@ fn bucket(hash: &[u8; 32]) -> u64 {
     u64::from_le_bytes(*first)
 }
 
-struct Packer {
-    context: zstd::bulk::Compressor<'static>,
-    buffer: Vec<u8>,
-}
-
 thread_local! {
-    static PACKER: RefCell<Option<Packer>> = const { RefCell::new(None) };
+    static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Compresses a chunk, or copies it where that does not make it shorter.
-pub(crate) fn compress(raw: &[u8]) -> Bytes {
-    let packed = PACKER.with_borrow_mut(|packer| {
-        if packer.is_none() {
-            let context = zstd::bulk::Compressor::new(LEVEL).ok()?;
-            let buffer = Vec::new();
-            *packer = Some(Packer { context, buffer });
+/// Compresses chunks one behind the other into one piece of memory, of which each is a part: what
+/// is stored is written once, and not copied. A chunk that does not become shorter is copied.
+fn compress(chunks: &[&[u8]]) -> Vec<Bytes> {
+    let raw: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+    // Much of what memory holds becomes half as long; where it does not, more room is made.
+    let mut packed = Cursor::new(Vec::with_capacity(raw / 2));
+    let mut ends = Vec::with_capacity(chunks.len());
+    CONTEXT.with_borrow_mut(|context| {
+        if context.is_none() {
+            *context = zstd::bulk::Compressor::new(LEVEL).ok();
         }
-        let Packer { context, buffer } = packer.as_mut()?;
-        buffer.clear();
-        buffer.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        context
-            .compress_to_buffer(raw, buffer)
-            .ok()
-            .filter(|&len| len < raw.len())?;
-        Some(Bytes::copy_from_slice(buffer))
+        for chunk in chunks {
+            let start = packed.get_ref().len();
+            packed.set_position(start as u64);
+            let room = zstd::zstd_safe::compress_bound(chunk.len());
+            packed.get_mut().reserve(room);
+            let len = context
+                .as_mut()
+                .and_then(|context| context.compress_to_buffer(chunk, &mut packed).ok());
+            if len.is_none_or(|len| len >= chunk.len()) {
+                packed.get_mut().truncate(start);
+                packed.get_mut().extend_from_slice(chunk);
+            }
+            ends.push(packed.get_ref().len());
+        }
     });
-    packed.unwrap_or_else(|| Bytes::copy_from_slice(raw))
+    let packed = Bytes::from(packed.into_inner());
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let parts = starts.zip(&ends);
+    parts
+        .map(|(start, &end)| packed.slice(start..end))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_compressed_or_kept_as_they_are() {
+        let mut random = [0; 4096];
+        getrandom::fill(&mut random).unwrap();
+        let chunks: [&[u8]; 4] = [&[7; 65536], &random, &[], &[1, 2, 3]];
+        let stored = compress(&chunks);
+        assert_eq!(stored.len(), chunks.len());
+        assert!(stored[0].len() < 1000);
+        assert_eq!(
+            zstd::bulk::decompress(&stored[0], 65536).unwrap(),
+            chunks[0]
+        );
+        for (stored, chunk) in stored.iter().zip(chunks).skip(1) {
+            assert_eq!(stored, chunk);
+        }
+    }
 }
