@@ -10,6 +10,9 @@ pub mod hazard;
 mod inject;
 mod memory;
 pub mod procfs;
+#[cfg(test)]
+mod programs;
+pub mod puppet;
 mod raw;
 pub mod seccomp;
 mod target;

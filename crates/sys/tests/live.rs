@@ -1,10 +1,13 @@
 //! A real process, tracked, stopped, made to fork, and left as it was.
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+#[path = "../src/programs.rs"]
+mod programs;
+
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use space::{
     AddressSpace, Freeze, PageFlags, PageRange, PageSource, Rearm, Scan, Tracked, Tracking, Vaddr,
@@ -13,83 +16,10 @@ use sys::{Target, TrackWish};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Counts in memory, one page a thread, and checks that its calls wait as long as they should.
-const PROGRAM: &str = r#"
-#define _GNU_SOURCE
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-#define PAGES 1024
-static volatile unsigned char *area;
-static volatile int stop, bad;
-static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec / 1e9; }
-static void *count(void *arg) {
-    long id = (long)arg;
-    volatile uint64_t *cell = (volatile uint64_t *)(area + id * 4096);
-    while (!stop) { cell[0]++; cell[1]++; }
-    return 0;
+/// The size of a page here, in bytes.
+fn page_len() -> u64 {
+    rustix::param::page_size() as u64
 }
-static void *nap(void *arg) {
-    while (!stop) {
-        struct timespec t = {0, 50000000};
-        double from = now();
-        if (nanosleep(&t, 0)) bad |= 1;
-        if (now() - from < 0.05) bad |= 2;
-    }
-    return 0;
-}
-static void *wait_events(void *arg) {
-    int set = epoll_create1(0);
-    struct epoll_event event;
-    while (!stop) {
-        double from = now();
-        int got = epoll_wait(set, &event, 1, 40);
-        if (got < 0) bad |= 4;
-        if (got == 0 && now() - from < 0.039) bad |= 8;
-    }
-    return 0;
-}
-static void *wait_poll(void *arg) {
-    while (!stop) {
-        double from = now();
-        if (poll(0, 0, 30) != 0) bad |= 16;
-        if (now() - from < 0.029) bad |= 32;
-    }
-    return 0;
-}
-int main(void) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    area = mmap(0, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    madvise((void *)area, PAGES * 4096, MADV_NOHUGEPAGE);
-    for (long i = 0; i < PAGES; i += 2) area[i * 4096 + 100] = 1 + i % 200;
-    pthread_t t;
-    for (long i = 0; i < 2; i++) pthread_create(&t, 0, count, (void *)i);
-    pthread_create(&t, 0, nap, 0);
-    pthread_create(&t, 0, wait_events, 0);
-    pthread_create(&t, 0, wait_poll, 0);
-    printf("%p\n", (void *)area);
-    fflush(stdout);
-    char line[16];
-    while (fgets(line, sizeof line, stdin)) {
-        if (line[0] == 'w') { area[strtol(line + 1, 0, 10) * 4096 + 200] = 7; }
-        int child = waitpid(-1, 0, WNOHANG | __WALL);
-        printf("bad=%d child=%d errno=%d\n", bad, child, child < 0 ? errno : 0);
-        fflush(stdout);
-    }
-    return 0;
-}
-"#;
 
 struct Program {
     child: Child,
@@ -99,16 +29,7 @@ struct Program {
 
 impl Program {
     fn start(directory: &Path) -> Self {
-        let source = directory.join("program.c");
-        std::fs::write(&source, PROGRAM).unwrap();
-        let binary: PathBuf = directory.join("program");
-        let built = Command::new("cc")
-            .args(["-O1", "-pthread", "-o"])
-            .args([&binary, &source])
-            .status()
-            .expect("a C compiler");
-        assert!(built.success());
-        let mut child = Command::new(&binary)
+        let mut child = Command::new(programs::program("live", directory))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -117,7 +38,7 @@ impl Program {
         let mut line = String::new();
         answers.read_line(&mut line).unwrap();
         let start = u64::from_str_radix(line.trim().trim_start_matches("0x"), 16).unwrap();
-        let area = PageRange::new(Vaddr(start), Vaddr(start + 1024 * 4096)).unwrap();
+        let area = PageRange::new(Vaddr(start), Vaddr(start + 1024 * page_len())).unwrap();
         Self {
             child,
             answers,
@@ -166,13 +87,16 @@ fn a_process_is_tracked_and_goes_on() {
 
     let armed = scan(&mut target, program.area, Rearm::Rearm);
     assert_eq!(
-        armed.iter().map(|range| range.len().0 / 4096).sum::<u64>(),
+        armed
+            .iter()
+            .map(|range| range.len().0 / page_len())
+            .sum::<u64>(),
         513,
         "{armed:?}"
     );
     program.ask("w500");
     let written = scan(&mut target, program.area, Rearm::Rearm);
-    let page = Vaddr(program.area.start().0 + 500 * 4096);
+    let page = Vaddr(program.area.start().0 + 500 * page_len());
     assert!(
         written.iter().any(|range| range.contains(page)),
         "{written:?}"
@@ -180,7 +104,7 @@ fn a_process_is_tracked_and_goes_on() {
     assert!(
         written
             .iter()
-            .map(|range| range.len().0 / 4096)
+            .map(|range| range.len().0 / page_len())
             .sum::<u64>()
             <= 3,
         "{written:?}"
@@ -195,27 +119,33 @@ fn frozen_memory_stands_still_and_a_fork_holds_it() {
     let pid = program.child.id();
     let mut target = Target::open(pid).unwrap();
     target.attach(TrackWish::Best, LIMIT).unwrap();
-    let counters = PageRange::new(program.area.start(), Vaddr(program.area.start().0 + 8192));
+    let counters = PageRange::new(
+        program.area.start(),
+        Vaddr(program.area.start().0 + 2 * page_len()),
+    );
     let counters = counters.unwrap();
+    let len = counters.len().as_usize();
     for _ in 0..50 {
-        let mut frozen = [vec![0; 8192], vec![0; 8192], vec![0; 8192]];
+        let mut frozen = [vec![0; len], vec![0; len], vec![0; len]];
         target.stop(LIMIT).unwrap();
         target.read(&[counters], &mut frozen[0]).unwrap();
         let tasks = target.tasks().unwrap();
         assert_eq!(tasks.len(), 6);
         assert_eq!(tasks[0].tid, pid);
         let twin = target
-            .fork()
+            .fork(LIMIT)
             .unwrap_or_else(|e| panic!("{e}: {:?}", target.inject_error()));
         target.read(&[counters], &mut frozen[1]).unwrap();
-        assert_eq!(frozen[0], frozen[1]);
+        assert!(frozen[0] == frozen[1], "it moved while it stood still");
         target.resume();
-        std::thread::sleep(Duration::from_millis(5));
         twin.read(&[counters], &mut frozen[2]).unwrap();
-        assert_eq!(frozen[0], frozen[2]);
-        let mut now = vec![0; 8192];
-        target.read(&[counters], &mut now).unwrap();
-        assert_ne!(frozen[0], now);
+        assert!(frozen[0] == frozen[2], "the duplicate moved");
+        let begun = Instant::now();
+        let mut now = frozen[0].clone();
+        while now == frozen[0] {
+            assert!(begun.elapsed() < LIMIT, "it does not go on");
+            target.read(&[counters], &mut now).unwrap();
+        }
         target.reap(twin).unwrap();
     }
     assert_eq!(program.ask("?"), "bad=0 child=-1 errno=10");
@@ -237,7 +167,7 @@ fn tool() {
         target.attach(TrackWish::Best, LIMIT).unwrap();
         target.stop(LIMIT).unwrap();
         target.tasks().unwrap();
-        let twin = target.fork().unwrap();
+        let twin = target.fork(LIMIT).unwrap();
         target.resume();
         target.reap(twin).unwrap();
     }

@@ -12,11 +12,10 @@ pub(super) fn judge(features: &BTreeMap<String, Finding>) -> BTreeMap<String, St
     let protect = ["wp_async", "pagemap_scan_wp_matching", "pidfd_getfd"];
     let freeze = all(features, &stop, "stops the process and reads its memory");
     let works = freeze.status == Status::Works;
-    let inject = can_inject();
-    let fork = match (works, inject) {
-        (true, true) => strategy(Status::Works, "a forked child holds the memory still"),
-        (true, false) => no_inject(),
-        (false, _) => freeze.clone(),
+    let fork = if works {
+        strategy(Status::Works, "a forked child holds the memory still")
+    } else {
+        freeze.clone()
     };
     let protected = all(
         features,
@@ -30,14 +29,10 @@ pub(super) fn judge(features: &BTreeMap<String, Finding>) -> BTreeMap<String, St
     );
     let precopy = if !works {
         freeze.clone()
-    } else if protected.status == Status::Works && inject {
-        protected
-    } else if soft_dirty.status == Status::Works {
+    } else if soft_dirty.status == Status::Works && protected.status != Status::Works {
         soft_dirty
-    } else if inject {
-        protected
     } else {
-        no_inject()
+        protected
     };
     [("precopy", precopy), ("fork", fork), ("freeze", freeze)]
         .map(|(name, strategy)| (name.to_owned(), strategy))
@@ -61,18 +56,6 @@ fn strategy(status: Status, why: &str) -> Strategy {
         status,
         why: why.to_owned(),
     }
-}
-
-/// Calls are injected by machine code, which there is for this architecture only.
-fn can_inject() -> bool {
-    cfg!(target_arch = "x86_64")
-}
-
-fn no_inject() -> Strategy {
-    strategy(
-        Status::Missing,
-        "calls can't be injected on this architecture",
-    )
 }
 
 #[cfg(test)]
@@ -105,12 +88,9 @@ mod tests {
     fn what_each_way_needs() {
         assert_eq!(works(&["ptrace"]), [false; 3]);
         assert_eq!(works(&["process_vm_readv"]), [false; 3]);
-        assert_eq!(
-            works(&["wp_async", "soft_dirty"]),
-            [false, can_inject(), true]
-        );
-        assert_eq!(works(&["wp_async"]), [true, can_inject(), true]);
-        assert_eq!(works(&[]), [true, can_inject(), true]);
+        assert_eq!(works(&["wp_async", "soft_dirty"]), [false, true, true]);
+        assert_eq!(works(&["wp_async"]), [true; 3]);
+        assert_eq!(works(&[]), [true; 3]);
         assert!(without(&["ptrace"])["fork"].why.starts_with("ptrace: "));
     }
 }

@@ -53,11 +53,15 @@ fn probes_agree_with_other_evidence() {
         status(&doctor, "swap") == Status::Works,
         swaps.lines().count() > 1
     );
-    let free: u64 =
-        std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
-            .map_or(0, |text| text.trim().parse().unwrap());
-    if free > 0 {
-        assert_eq!(status(&doctor, "hugetlb_2048kB"), Status::Works);
+    for name in doctor.features.keys() {
+        let Some(size) = name.strip_prefix("hugetlb_") else {
+            continue;
+        };
+        let free = format!("/sys/kernel/mm/hugepages/hugepages-{size}/free_hugepages");
+        let free = std::fs::read_to_string(free).unwrap();
+        if free.trim() != "0" {
+            assert_eq!(status(&doctor, name), Status::Works, "{name}");
+        }
     }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(doctor.kernel, release.trim());
@@ -266,20 +270,12 @@ fn sleeper() -> Killed {
     child
 }
 
-/// Runs a C program that prints a line and goes on; `None` where there is no compiler.
-fn program(source: &str) -> Killed {
+/// Runs a case of `tests/programs/doctor.c`, which prints a line and goes on.
+fn program(case: &str) -> Killed {
     let directory = tempfile::tempdir().unwrap();
-    let (file, binary) = (directory.path().join("p.c"), directory.path().join("p"));
-    std::fs::write(&file, source).unwrap();
-    let built = Command::new("gcc")
-        .arg("-w")
-        .arg("-o")
-        .args([&binary, &file])
-        .status()
-        .unwrap();
-    assert!(built.success());
     let mut child = Killed(
-        Command::new(&binary)
+        Command::new(crate::programs::program("doctor", directory.path()))
+            .arg(case)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap(),
@@ -358,11 +354,7 @@ fn a_tracer_is_named() {
 
 #[test]
 fn a_vfork_in_flight_is_seen_from_both_sides() {
-    let parent = program(
-        "#include <stdio.h>\n#include <unistd.h>\n#include <sys/prctl.h>\n
-         int main() { if (vfork() == 0) { prctl(PR_SET_PDEATHSIG, 9); write(1, \"x\\n\", 2);
-         for (;;) pause(); } }",
-    );
+    let parent = program("vfork");
     let pid = parent.0.id();
     let process = Process::open(pid).unwrap();
     while process.stat().unwrap().state != RunState::Uninterruptible {
@@ -388,14 +380,7 @@ fn a_vfork_in_flight_is_seen_from_both_sides() {
 
 #[test]
 fn filters_and_userfaultfds_of_its_own_are_seen() {
-    let child = program(
-        "#include <stdio.h>\n#include <unistd.h>\n#include <sys/prctl.h>\n
-         #include <sys/syscall.h>\n#include <linux/seccomp.h>\n#include <linux/filter.h>\n
-         int main() { syscall(SYS_userfaultfd, 1);
-         struct sock_filter f[] = {{6, 0, 0, SECCOMP_RET_ALLOW}}; struct sock_fprog p = {1, f};
-         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); prctl(PR_SET_SECCOMP, 2, &p);
-         write(1, \"x\\n\", 2); for (;;) pause(); }",
-    );
+    let child = program("filter");
     let rows = rows(child.0.id());
     assert!(row(&rows, "seccomp").why.contains("filters"), "{rows:?}");
     assert_eq!(row(&rows, "seccomp").is_good(), is_root());

@@ -9,7 +9,7 @@ use super::kind::Kind;
 use super::ring::{Ring, RingError, pages_of};
 use super::sharing::descriptor_holders;
 use super::{Danger, Hazards, Unproven, unaccounted_pins};
-use crate::procfs::{Descriptor, Process, ProcfsError};
+use crate::procfs::{Descriptor, Process, ProcfsError, Stat};
 
 /// Looks for signs that memory of process `pid` is written past its page tables.
 ///
@@ -284,8 +284,8 @@ impl Findings<'_> {
     /// Threads that run in the kernel for io_uring.
     fn workers(&mut self, process: &Process) -> Result<(), ProcfsError> {
         for tid in process.tasks()? {
-            let name = match process.read(&format!("task/{tid}/comm")) {
-                Ok(name) => name,
+            let stat = match process.task(tid).and_then(|task| task.stat()) {
+                Ok(stat) => stat,
                 Err(ProcfsError::Gone { .. }) => continue,
                 Err(ProcfsError::Read {
                     errno: Errno::ENOENT,
@@ -293,12 +293,13 @@ impl Findings<'_> {
                 }) => continue,
                 Err(error) => return Err(error),
             };
-            let polls = name.starts_with(b"iou-sqp-");
-            if polls {
-                self.poller(tid);
+            // It gives itself its name when it first runs, and has the flag from the beginning.
+            if stat.flags & Stat::IO_WORKER == 0 {
+                continue;
             }
-            if polls || name.starts_with(b"iou-wrk-") {
-                self.hazards.workers.push(tid);
+            self.hazards.workers.push(tid);
+            if stat.name.starts_with("iou-sqp-") {
+                self.poller(tid);
             }
         }
         Ok(())

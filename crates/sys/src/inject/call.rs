@@ -7,24 +7,20 @@ use space::{Errno, Mapping, PageSize, Vaddr};
 
 use super::candidate;
 use super::fork::WALL;
-use super::gadget::Gadgets;
 use super::scratch::{self, Scratch};
 use super::seccomp::{self, Purpose};
-use crate::arch::{Registers, call, frame};
+use crate::arch::{Extended, Gadgets, Reentry, Registers, call, frame, reentry};
 use crate::raw::{self, ptrace};
 use crate::seccomp::Reason;
-use crate::task::{Stopped, Task, read_general, read_set, wait_stop, write_general};
+use crate::task::{CALL_STOP, EVENT_STOP, Stopped, Task, read_general, wait_stop, write_general};
 
-/// A stop at the entry to or the exit from a call, with `PTRACE_O_TRACESYSGOOD`.
-const CALL_STOP: (i32, i32) = (libc::SIGTRAP | 0x80, 0);
-/// `PTRACE_EVENT_STOP`.
-const EVENT_STOP: i32 = 128;
 /// `PTRACE_O_SUSPEND_SECCOMP`.
 const SUSPEND_SECCOMP: i32 = 1 << 21;
+/// How long a task may take back to where it was: it runs a few instructions for that, and is worth
+/// waiting for whatever the time that its call was given.
+const RESTORE_LIMIT: Duration = Duration::from_secs(10);
 /// The frames of one injection stand this far apart.
 const FRAME_STEP: u64 = frame::BARE_LEN.next_multiple_of(64);
-/// `NT_X86_XSTATE`.
-const NT_X86_XSTATE: u32 = 0x202;
 
 /// Why a process can't be made to make a call. It goes on as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +89,10 @@ pub(crate) struct Caller<'a> {
     site: Site<'a>,
     pub(super) task: Task,
     saved: Registers,
+    extended: Extended,
+    /// How the task comes back into the call that it was interrupted in, if that takes more than
+    /// its registers.
+    reentry: Option<Reentry>,
     mask: u64,
     scratch: Option<Scratch>,
     pub(super) frames: Frames,
@@ -120,14 +120,13 @@ impl<'a> Caller<'a> {
         }
         let suspend_seccomp = seccomp::plan(task, site.purpose, site.gadgets.call)?;
         let mask = ptrace::signal_mask(task.tid)?;
-        let xstate = read_set(task.tid, NT_X86_XSTATE)?;
+        let extended = Extended::read(task.tid)?;
         let pointers: Vec<Vaddr> = stopped
             .tasks
             .iter()
             .filter_map(|task| Some(read_general(task.tid).ok()?.stack_pointer()))
             .collect();
-        // The gap before the extended state and the magic number behind it take under 128 bytes.
-        let len = 2 * FRAME_STEP + frame::BARE_LEN + xstate.len() as u64 + 128;
+        let len = 2 * FRAME_STEP + frame::BARE_LEN + extended.frame_len_max();
         let start = scratch::find(
             site.mappings,
             site.pagemap,
@@ -142,12 +141,14 @@ impl<'a> Caller<'a> {
             exit: Vaddr(start.0 + FRAME_STEP),
             original: Vaddr(start.0 + 2 * FRAME_STEP),
         };
-        let bytes = lay_out(&site, frames, &saved, mask, &xstate);
+        let bytes = lay_out(&site, frames, &saved, mask, &extended);
         let scratch = Some(Scratch::write(task.tid, start, &bytes)?);
         let mut caller = Self {
             site,
             task,
             saved,
+            extended,
+            reentry: reentry(task.tid, &saved),
             mask,
             scratch,
             frames,
@@ -202,24 +203,37 @@ impl<'a> Caller<'a> {
         number: u64,
         args: [u64; 6],
     ) -> Result<(), InjectError> {
-        let registers = self
-            .saved
-            .calling(self.site.gadgets.call, stack, number, args);
-        // From here on the frame brings the task back if we die.
-        write_general(self.task.tid, &registers)?;
-        self.diverted = true;
-        ptrace::set_signal_mask(self.task.tid, u64::MAX)?;
+        self.divert(stack, number, args)?;
         match self.step()? {
             CALL_STOP => Ok(()),
             _ => Err(InjectError::Failed(Errno::EIO)),
         }
     }
 
+    /// Sets the task on its way to a call.
+    fn divert(&mut self, stack: Vaddr, number: u64, args: [u64; 6]) -> Result<(), Errno> {
+        let gadgets = self.site.gadgets;
+        let registers = self.saved.calling(gadgets, stack, number, args);
+        // From here on the frame brings the task back if we die.
+        write_general(self.task.tid, &registers)?;
+        self.diverted = true;
+        ptrace::set_signal_mask(self.task.tid, u64::MAX)
+    }
+
     /// Lets the task run to its next stop of a call or an event.
     pub(super) fn step(&mut self) -> Result<(i32, i32), InjectError> {
+        self.run(ptrace::syscall, self.site.limit)
+    }
+
+    /// Lets the task run by `go` to its next stop but for those of job control.
+    fn run(
+        &mut self,
+        go: fn(u32) -> Result<(), Errno>,
+        limit: Duration,
+    ) -> Result<(i32, i32), InjectError> {
         loop {
-            ptrace::syscall(self.task.tid)?;
-            match wait_stop(self.task.tid, self.site.limit)? {
+            go(self.task.tid)?;
+            match wait_stop(self.task.tid, limit)? {
                 None => {
                     self.diverted = false;
                     return Err(InjectError::Died);
@@ -240,26 +254,58 @@ impl<'a> Caller<'a> {
     fn restore(&mut self) -> Result<(), Errno> {
         let tid = self.task.tid;
         if self.diverted {
-            // A restart of the call that the task was in happens only on the way out of a trap
-            // that the kernel enters for a signal: an exit from a call is none.
-            ptrace::interrupt(tid)?;
-            loop {
-                ptrace::cont(tid)?;
-                match wait_stop(tid, self.site.limit)? {
-                    None => return Err(Errno::ESRCH),
-                    Some((_, EVENT_STOP)) => break,
-                    Some((libc::SIGSTOP, 0)) => self.stop_signal = true,
-                    Some(_) => {}
-                }
+            match self.reentry {
+                Some(reentry) => self.reenter(&reentry)?,
+                None => self.put_back()?,
             }
-            ptrace::set_signal_mask(tid, self.mask)?;
-            write_general(tid, &self.saved)?;
             if self.stop_signal {
                 raw::process::stop(self.task.pid)?;
             }
         }
         ptrace::set_options(tid, 0)?;
         self.scratch.take().map_or(Ok(()), Scratch::take_away)
+    }
+
+    /// Brings back the registers.
+    fn put_back(&mut self) -> Result<(), Errno> {
+        // A restart of the call that the task was in happens only on the way out of a trap that
+        // the kernel enters for a signal: an exit from a call is none.
+        self.trap()?;
+        ptrace::set_signal_mask(self.task.tid, self.mask)?;
+        self.extended.put_back(self.task.tid)?;
+        write_general(self.task.tid, &self.saved)
+    }
+
+    /// Brings the task back into an interrupted call, where the kernel has decided about its
+    /// restart before the stop: the decision is made again. The task enters the same call by our
+    /// way, which is not carried out, and leaves it as if interrupted.
+    fn reenter(&mut self, reentry: &Reentry) -> Result<(), Errno> {
+        let args = [reentry.first_argument, 0, 0, 0, 0, 0];
+        self.divert(self.frames.original, reentry.number, args)?;
+        match self.run(ptrace::syscall_without_effect, RESTORE_LIMIT) {
+            Ok(CALL_STOP) => {}
+            Err(InjectError::Failed(errno)) => return Err(errno),
+            Ok(_) | Err(_) => return Err(Errno::ESRCH),
+        }
+        // Should we die behind this, it goes on as after any stop.
+        ptrace::set_signal_mask(self.task.tid, self.mask)?;
+        write_general(self.task.tid, &reentry.interrupted)?;
+        self.trap()
+    }
+
+    /// Brings the task to a stop in a trap that the kernel entered for it.
+    fn trap(&mut self) -> Result<(), Errno> {
+        let tid = self.task.tid;
+        ptrace::interrupt(tid)?;
+        loop {
+            ptrace::cont(tid)?;
+            match wait_stop(tid, RESTORE_LIMIT)? {
+                None => return Err(Errno::ESRCH),
+                Some((_, EVENT_STOP)) => return Ok(()),
+                Some((libc::SIGSTOP, 0)) => self.stop_signal = true,
+                Some(_) => {}
+            }
+        }
     }
 }
 
@@ -275,31 +321,28 @@ fn lay_out(
     frames: Frames,
     saved: &Registers,
     mask: u64,
-    xstate: &[u8],
+    extended: &Extended,
 ) -> Vec<u8> {
     /// Whom to wait for unless a clone fills it in: an id that no process can have.
     const NOBODY: u64 = 0x8000_0000;
-    let Gadgets {
-        call: gadget,
-        sigreturn,
-    } = site.gadgets;
+    let gadgets = site.gadgets;
     let wait = frame::calling(
-        sigreturn,
+        gadgets,
         saved,
         u64::MAX,
-        (gadget, frames.original),
+        frames.original,
         call::WAIT4,
         [NOBODY, 0, WALL, 0, 0, 0],
     );
     let exit = frame::calling(
-        sigreturn,
+        gadgets,
         saved,
         u64::MAX,
-        (gadget, frames.exit),
+        frames.exit,
         call::EXIT_GROUP,
         [0; 6],
     );
-    let original = frame::original(frames.original, sigreturn, saved, mask, xstate);
+    let original = frame::original(frames.original, gadgets, saved, mask, extended);
     let mut bytes = Vec::new();
     for frame in [wait, exit] {
         bytes.extend(frame);

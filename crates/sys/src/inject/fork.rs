@@ -4,6 +4,7 @@ use space::{Errno, Vaddr};
 
 use super::call::{Caller, InjectError};
 use crate::arch::{call, frame};
+use crate::procfs::Process;
 use crate::raw::process;
 use crate::raw::ptrace;
 use crate::raw::wait;
@@ -37,10 +38,16 @@ pub(crate) struct Child {
 /// whose only way leads to `exit_group`: were it ever let go, it could do nothing else. Should we
 /// die before the parent's registers are back, the parent waits for that child on its way back.
 ///
+/// Where it fails after the child's birth, `born` has the child: it is of no use, and has to be
+/// ended and taken note of.
+///
 /// # Errors
 ///
 /// [`InjectError::Failed`] with what `clone` said.
-pub(crate) fn fork(caller: &mut Caller<'_>) -> Result<Child, InjectError> {
+pub(crate) fn fork(
+    caller: &mut Caller<'_>,
+    born: &mut Option<Child>,
+) -> Result<Child, InjectError> {
     caller.set_options(libc::PTRACE_O_TRACECLONE)?;
     let frames = caller.frames;
     let whom = Vaddr(frames.wait.0 + frame::FIRST_ARGUMENT);
@@ -53,6 +60,11 @@ pub(crate) fn fork(caller: &mut Caller<'_>) -> Result<Child, InjectError> {
     if let (_, EVENT_CLONE) = caller.step()? {
         let id = ptrace::event_message(caller.task.tid)?;
         let id = u32::try_from(id).map_err(|_| Errno::EIO)?;
+        // Asked while it can't be gone: later its id may be another's.
+        *born = id_inside(id).map(|pid_inside| Child {
+            pid: id,
+            pid_inside,
+        });
         await_child(id, caller)?;
         pid = Some(id);
         caller.step()?;
@@ -74,8 +86,15 @@ pub(crate) fn fork(caller: &mut Caller<'_>) -> Result<Child, InjectError> {
 fn await_child(pid: u32, caller: &Caller<'_>) -> Result<(), InjectError> {
     match wait_stop(pid, caller.limit())? {
         Some(_) => Ok(ptrace::set_options(pid, libc::PTRACE_O_EXITKILL)?),
-        None => Err(InjectError::Died),
+        // It was killed; the task that made it was not.
+        None => Err(InjectError::Failed(Errno::ECHILD)),
     }
+}
+
+/// Returns the id that a process has in its own pid namespace, which is its parent's as well.
+fn id_inside(pid: u32) -> Option<i64> {
+    let status = Process::open(pid).ok()?.status().ok()?;
+    status.namespace_tasks.last().map(|&id| i64::from(id))
 }
 
 /// Ends the child, on the thread that made it; its parent has to take note of it behind this.

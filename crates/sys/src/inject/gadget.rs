@@ -2,17 +2,8 @@
 
 use space::{Mapping, MappingFlags, PageSize, Protection, Vaddr};
 
-use crate::arch::{CALL_GADGET, SIGRETURN_GADGETS};
+use crate::arch::{CALL_GADGETS, Gadgets, INSTRUCTION_ALIGN, SIGRETURN_GADGETS};
 use crate::raw::memory;
-
-/// Where the process has the instructions that an injected call needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gadgets {
-    /// `syscall; ret`.
-    pub(crate) call: Vaddr,
-    /// Calls `rt_sigreturn`.
-    pub(crate) sigreturn: Vaddr,
-}
 
 /// Reading these waits for somebody else, or touches a device.
 const UNREADABLE: MappingFlags = MappingFlags::USERFAULT_WAITS
@@ -30,12 +21,11 @@ impl Gadgets {
                 && !mapping.flags.intersects(UNREADABLE)
         }) {
             for_each_piece(pid, mapping, page_size, |start, bytes| {
-                call = call.or_else(|| find(bytes, start, CALL_GADGET));
-                sigreturn = sigreturn.or_else(|| {
-                    SIGRETURN_GADGETS
-                        .iter()
-                        .find_map(|gadget| find(bytes, start, gadget))
-                });
+                let any = |gadgets: &[&[u8]]| {
+                    gadgets.iter().find_map(|gadget| find(bytes, start, gadget))
+                };
+                call = call.or_else(|| any(CALL_GADGETS));
+                sigreturn = sigreturn.or_else(|| any(SIGRETURN_GADGETS));
                 call.is_some() && sigreturn.is_some()
             });
             if let (Some(call), Some(sigreturn)) = (call, sigreturn) {
@@ -47,15 +37,15 @@ impl Gadgets {
 
     /// Tells whether the instructions are still where they were found.
     pub(crate) fn hold(&self, pid: u32) -> bool {
-        let mut bytes = [0; 16];
-        let mut starts_with = |address: Vaddr, wanted: &[u8]| {
-            let piece = &mut bytes[..wanted.len()];
-            memory::read_at(pid, address, piece) == Ok(wanted.len()) && piece == wanted
+        let starts_with_any = |address: Vaddr, gadgets: &[&[u8]]| {
+            gadgets.iter().any(|wanted| {
+                let mut bytes = [0; 16];
+                let piece = &mut bytes[..wanted.len()];
+                memory::read_at(pid, address, piece) == Ok(wanted.len()) && piece == *wanted
+            })
         };
-        starts_with(self.call, CALL_GADGET)
-            && SIGRETURN_GADGETS
-                .iter()
-                .any(|gadget| starts_with(self.sigreturn, gadget))
+        starts_with_any(self.call, CALL_GADGETS)
+            && starts_with_any(self.sigreturn, SIGRETURN_GADGETS)
     }
 }
 
@@ -82,21 +72,32 @@ fn for_each_piece(
     }
 }
 
+/// Finds `wanted` where an instruction may begin.
 fn find(bytes: &[u8], start: Vaddr, wanted: &[u8]) -> Option<Vaddr> {
-    let at = bytes
-        .windows(wanted.len())
-        .position(|window| window == wanted)?;
+    let at = (0..bytes.len())
+        .step_by(INSTRUCTION_ALIGN)
+        .find(|&at| bytes[at..].starts_with(wanted))?;
     Some(Vaddr(start.0 + at as u64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::CALL_LEN;
 
     #[test]
     fn finds_instructions_where_they_are() {
-        let code = [0x90, 0x0f, 0x05, 0x90, 0x0f, 0x05, 0xc3];
-        assert_eq!(find(&code, Vaddr(0x1000), CALL_GADGET), Some(Vaddr(0x1004)));
-        assert_eq!(find(&code[..6], Vaddr(0x1000), CALL_GADGET), None);
+        let [gadget, ..] = CALL_GADGETS else {
+            panic!("there is one");
+        };
+        let call_len = usize::try_from(CALL_LEN).unwrap();
+        let other = &gadget[..call_len];
+        let code = [other, other, gadget].concat();
+        let place = Vaddr(0x1000 + 2 * CALL_LEN);
+        assert_eq!(find(&code, Vaddr(0x1000), gadget), Some(place));
+        assert_eq!(find(&code[..code.len() - 1], Vaddr(0x1000), gadget), None);
+        let odd = [&[0; 2][..], gadget].concat();
+        let found = find(&odd, Vaddr(0x1000), gadget);
+        assert_eq!(found.is_some(), INSTRUCTION_ALIGN <= 2);
     }
 }

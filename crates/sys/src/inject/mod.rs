@@ -1,7 +1,7 @@
 //! Making a stopped process call the kernel.
 //!
-//! One of its stopped tasks is sent through a `syscall; ret` that the process has in its own
-//! code, with its registers put back by ptrace afterwards. The return address behind that `ret`
+//! One of its stopped tasks is sent through a `syscall; ret` (arm64: `svc #0; ret`) that the
+//! process has in its own code, with its registers put back by ptrace afterwards. The return address behind that `ret`
 //! leads to the process's own `rt_sigreturn` code and to a signal frame with the task's original
 //! registers, extended state and signal mask: so if the tracer dies between any two
 //! instructions, the task brings itself back. The frame lies in dead memory of the main stack.
@@ -21,7 +21,6 @@ mod seccomp;
 pub use call::InjectError;
 pub(crate) use call::{Caller, Site, rehearse};
 pub(crate) use fork::{Child, end, fork, reap};
-pub(crate) use gadget::Gadgets;
 pub(crate) use seccomp::{Purpose, allows_restart};
 
 /// The arguments of the `userfaultfd` call that is injected.

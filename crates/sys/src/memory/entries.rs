@@ -6,10 +6,12 @@ use std::os::unix::fs::FileExt;
 
 use space::{Errno, PageCount, PageFlags, PageRange, PageRun, PageSize, Scan, Vaddr};
 
+use super::frames::Frames;
 use crate::uapi::pagemap::{PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP};
 
-/// Bytes of pagemap that are read at once: the entries of 32 MiB of small pages.
+/// Bytes of pagemap that are read at once: whole page tables of any size of page.
 const PIECE: usize = 64 << 10;
+const PIECE_PAGES: u64 = (PIECE / 8) as u64;
 
 /// Reads pagemap entries.
 #[derive(Debug)]
@@ -35,34 +37,66 @@ impl PagemapEntries {
         ranges: &[PageRange],
         out: &mut Vec<PageRun>,
     ) -> Result<(), Errno> {
-        ranges
-            .iter()
-            .try_for_each(|&range| self.look(pagemap, scan, range, out))
+        let size = self.page_size;
+        self.read(pagemap, ranges, &mut |first, entries| {
+            report_all(scan, first, entries, PageFlags::empty(), size, out);
+        })
     }
 
-    fn look(
+    /// Scans `ranges`, where all pages of a page table that may have been moved since the `known`
+    /// frames lay there count as written. Keeps the frames that are there now in `now`.
+    pub(super) fn scan_moved(
         &mut self,
         pagemap: &File,
         scan: &Scan,
-        range: PageRange,
+        ranges: &[PageRange],
         out: &mut Vec<PageRun>,
+        known: &Frames,
+        now: &mut Frames,
     ) -> Result<(), Errno> {
-        let mut pages = range.pages(self.page_size).0;
-        let mut at = range.start();
-        while pages > 0 {
-            let count = pages.min((PIECE / 8) as u64);
-            let bytes = &mut self.entries[..usize::try_from(count * 8).expect("a piece")];
-            let read = pagemap.read_at(bytes, (at.0 >> self.page_size.shift()) * 8)?;
-            let entries = bytes[..read].as_chunks::<8>().0;
-            if entries.is_empty() {
-                return Err(Errno::ESRCH);
+        let size = self.page_size;
+        let per_table = size.bytes() / 8;
+        self.read(pagemap, ranges, &mut |mut first, mut entries| {
+            while !entries.is_empty() {
+                let rest = usize::try_from(per_table - first % per_table).expect("a table");
+                let (table, others) = entries.split_at(rest.min(entries.len()));
+                let moved = known.may_have_moved(first, table);
+                let also = if moved {
+                    PageFlags::WRITTEN
+                } else {
+                    PageFlags::empty()
+                };
+                report_all(scan, first, table, also, size, out);
+                now.keep(first, table);
+                first += table.len() as u64;
+                entries = others;
             }
-            for entry in entries {
-                let flags = flags_of(u64::from_ne_bytes(*entry));
-                report(scan, at, flags, self.page_size, out);
-                at = Vaddr(at.0 + self.page_size.bytes());
+        })
+    }
+
+    /// Hands out the entries of `ranges`, from a page's number on. A page table lies in one piece,
+    /// or in as few as there are ranges in it.
+    fn read(
+        &mut self,
+        pagemap: &File,
+        ranges: &[PageRange],
+        take: &mut impl FnMut(u64, &[[u8; 8]]),
+    ) -> Result<(), Errno> {
+        let shift = self.page_size.shift();
+        for range in ranges {
+            let mut page = range.start().0 >> shift;
+            let end = range.end().0 >> shift;
+            while page < end {
+                let count = (end - page).min(PIECE_PAGES - page % PIECE_PAGES);
+                let bytes = &mut self.entries[..usize::try_from(count * 8).expect("a piece")];
+                let read = pagemap.read_at(bytes, page * 8)?;
+                let entries = bytes[..read].as_chunks::<8>().0;
+                if entries.is_empty() {
+                    return Err(Errno::ESRCH);
+                }
+                take(page, entries);
+                page += entries.len() as u64;
             }
-            pages -= entries.len() as u64;
         }
         Ok(())
     }
@@ -90,6 +124,26 @@ fn flags_of(entry: u64) -> PageFlags {
         | has(PM_SWAP, PageFlags::SWAPPED)
         | has(PM_FILE, PageFlags::FILE)
         | has(PM_SOFT_DIRTY, PageFlags::SOFT_DIRTY | PageFlags::WRITTEN)
+}
+
+/// Adds pages to the runs, as far as the scan looks for them. `also` holds for those that are there.
+fn report_all(
+    scan: &Scan,
+    first: u64,
+    entries: &[[u8; 8]],
+    also: PageFlags,
+    page_size: PageSize,
+    out: &mut Vec<PageRun>,
+) {
+    let mut at = Vaddr(first << page_size.shift());
+    for entry in entries {
+        let mut flags = flags_of(u64::from_ne_bytes(*entry));
+        if flags.intersects(PageFlags::PRESENT | PageFlags::SWAPPED) {
+            flags |= also;
+        }
+        report(scan, at, flags, page_size, out);
+        at = Vaddr(at.0 + page_size.bytes());
+    }
 }
 
 /// Adds a page to the runs, if the scan looks for it.

@@ -2,6 +2,7 @@
 
 mod entries;
 mod files;
+mod frames;
 mod reader;
 mod scan;
 mod soft_dirty;

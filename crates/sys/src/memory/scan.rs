@@ -15,6 +15,8 @@ const REGIONS: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct PagemapScanner {
     regions: Box<[PageRegion]>,
+    /// What this kernel can report: it refuses what it doesn't know.
+    known: PageFlags,
 }
 
 impl PagemapScanner {
@@ -28,6 +30,7 @@ impl PagemapScanner {
         };
         Self {
             regions: vec![touched; REGIONS].into_boxed_slice(),
+            known: PageFlags::all(),
         }
     }
 
@@ -39,23 +42,18 @@ impl PagemapScanner {
         ranges: &[PageRange],
         out: &mut Vec<PageRun>,
     ) -> Result<(), Errno> {
-        let mut ranges = ranges.iter().copied().peekable();
-        while let Some(range) = ranges.next() {
-            let mut end = range.end();
-            while let Some(next) = ranges.next_if(|next| next.start() == end) {
-                end = next.end();
-            }
-            self.scan_span(pagemap, scan, range.start(), end, out)?;
-        }
-        Ok(())
+        ranges
+            .chunk_by(|one, next| one.end() == next.start())
+            .filter_map(|joined| PageRange::new(joined[0].start(), joined.last()?.end()))
+            .try_for_each(|span| self.scan_span(pagemap, scan, span, out))
     }
 
+    /// Scans a span.
     fn scan_span(
         &mut self,
         pagemap: &File,
         scan: &Scan,
-        start: Vaddr,
-        end: Vaddr,
+        span: PageRange,
         out: &mut Vec<PageRun>,
     ) -> Result<(), Errno> {
         let flags = match scan.rearm {
@@ -65,19 +63,26 @@ impl PagemapScanner {
         };
         let mut arg = PmScanArg {
             flags,
-            start: start.0,
-            end: end.0,
+            start: span.start().0,
+            end: span.end().0,
             category_mask: scan.all_of.bits(),
             category_anyof_mask: scan.any_of.bits(),
-            return_mask: scan.report.bits(),
+            return_mask: (scan.report & self.known).bits(),
             ..PmScanArg::default()
         };
-        while arg.start < end.0 {
+        while arg.start < span.end().0 {
             let count = match pagemap::scan(pagemap.as_fd(), &mut arg, &mut self.regions) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
+                // A kernel before 6.15, on which guard pages can't be told from swapped ones.
+                Err(Errno::EINVAL) if arg.return_mask & PageFlags::GUARD.bits() != 0 => {
+                    self.known.remove(PageFlags::GUARD);
+                    arg.return_mask = (scan.report & self.known).bits();
+                    continue;
+                }
                 Err(errno) => return Err(errno),
             };
+            out.reserve(count);
             out.extend(self.regions[..count].iter().filter_map(|region| {
                 let range = PageRange::new(Vaddr(region.start), Vaddr(region.end))?;
                 Some(PageRun {

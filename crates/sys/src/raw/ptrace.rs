@@ -34,6 +34,8 @@ struct PeekSiginfo {
     count: i32,
 }
 
+/// The same number on x86_64 and on arm64.
+const PTRACE_SYSEMU: libc::c_uint = 31;
 const PTRACE_PEEKSIGINFO: libc::c_uint = 0x4209;
 const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
 const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
@@ -94,6 +96,11 @@ pub(crate) fn cont(tid: u32) -> Result<(), Errno> {
 /// Lets a stopped task run to the next entry to or exit from a system call.
 pub(crate) fn syscall(tid: u32) -> Result<(), Errno> {
     request(libc::PTRACE_SYSCALL, tid, 0, 0).map(drop)
+}
+
+/// Lets a stopped task run to the next entry to a system call, which is then not carried out.
+pub(crate) fn syscall_without_effect(tid: u32) -> Result<(), Errno> {
+    request(PTRACE_SYSEMU, tid, 0, 0).map(drop)
 }
 
 /// Sets `PTRACE_O_*`.

@@ -2,7 +2,6 @@
 //! that makes one call under them and tells what came of it.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use space::Errno;
@@ -10,6 +9,7 @@ use space::Errno;
 use super::generate::Random;
 use super::opcode::{JEQ, LD_ABS, RET_K};
 use super::*;
+use crate::programs::program;
 
 /// The helper process: one for all cases.
 struct Kernel {
@@ -35,23 +35,13 @@ struct Answer {
 }
 
 impl Kernel {
-    /// Builds and starts the helper; `name` tells tests apart that run at the same time.
-    fn start(name: &str) -> Self {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/kernel_helper.c");
-        let name = format!("onionskin-seccomp-{name}-{}", std::process::id());
-        let binary: PathBuf = std::env::temp_dir().join(name);
-        let built = Command::new("cc")
-            .args(["-O2", "-pthread", "-o"])
-            .args([binary.as_os_str(), source.as_ref()])
-            .status()
-            .expect("cc can be run");
-        assert!(built.success(), "the helper does not compile");
-        let mut child = Command::new(&binary)
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new(program("seccomp", directory.path()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the helper starts");
-        std::fs::remove_file(&binary).unwrap();
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, to, from }
     }
@@ -140,7 +130,7 @@ fn guarded(program: Vec<BpfInstruction>) -> Vec<BpfInstruction> {
 #[test]
 fn random_filters_do_what_the_kernel_does() {
     const CASES: u64 = 1500;
-    let mut kernel = Kernel::start("run");
+    let mut kernel = Kernel::start();
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..CASES {
@@ -173,7 +163,7 @@ fn random_filters_do_what_the_kernel_does() {
 #[test]
 fn the_kernel_refuses_what_the_check_refuses() {
     const CASES: u64 = 1500;
-    let mut kernel = Kernel::start("check");
+    let mut kernel = Kernel::start();
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     let mut refused = 0;
     for seed in 0..CASES {

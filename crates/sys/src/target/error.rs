@@ -84,6 +84,11 @@ pub enum TrackError {
     /// Soft-dirty bits were asked for.
     #[error("this kernel has no soft-dirty bits")]
     NoSoftDirty,
+    /// Soft-dirty bits alone don't tell of page tables that were moved.
+    #[error(
+        "only soft-dirty bits are left to track writes with, and they need CAP_SYS_ADMIN, to see the frames behind pages: run as root"
+    )]
+    NoFrames,
     /// The kernel refused a userfaultfd.
     #[error("the process can't have a userfaultfd: {0}")]
     Userfaultfd(Errno),

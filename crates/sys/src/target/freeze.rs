@@ -9,8 +9,8 @@ use super::{Target, Twin};
 use crate::inject::{self, Child, InjectError, Purpose};
 use crate::task::{StopError, Tracer, task_state};
 
-/// How long each step of an injection may take: a fork of a large process takes seconds.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long each step of a `wait4` may take that does not wait.
+const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Freeze for Target {
     type Twin = Twin;
@@ -51,26 +51,23 @@ impl Freeze for Target {
         })
     }
 
-    fn fork(&mut self) -> Result<Twin, Errno> {
+    fn fork(&mut self, limit: Duration) -> Result<Twin, Errno> {
         let tracer = self.tracer()?;
         self.find_gadgets().map_err(|error| self.say(error))?;
-        let child: Child = self
-            .inject(&tracer, Purpose::Fork, CALL_LIMIT, |caller, _| {
-                inject::fork(caller)
+        let (made, born) = self
+            .inject(&tracer, Purpose::Fork, limit, |caller, _| {
+                let mut born = None;
+                let made = inject::fork(caller, &mut born);
+                Ok((made, born))
             })
             .map_err(|error| self.say(error))?;
-        match Twin::open(child, Arc::clone(&tracer), self.page_size, self.scratch) {
-            Ok(twin) => Ok(twin),
-            Err(errno) => {
-                // Nobody will ask for its end any more.
-                tracer.run(move |_| inject::end(child))?;
-                self.inject(&tracer, Purpose::Reap, CALL_LIMIT, move |caller, _| {
-                    inject::reap(caller, child)
-                })
-                .map_err(|error| self.say(error))?;
-                Err(errno)
-            }
+        let twin = made
+            .map_err(|error| self.say(error))
+            .and_then(|child| Twin::open(child, Arc::clone(&tracer), self.page_size, self.scratch));
+        if let (Err(errno), Some(child)) = (&twin, born) {
+            self.give_up(&tracer, child, *errno);
         }
+        twin
     }
 
     fn resume(&mut self) -> Duration {
@@ -86,35 +83,51 @@ impl Freeze for Target {
     fn reap(&mut self, twin: Twin) -> Result<StopLength, Errno> {
         // Whatever comes between, the next time tries again.
         self.unreaped.push(twin.end()?);
-        let children = self.unreaped.clone();
-        let begun = Instant::now();
-        let reaped = Tracer::stop(
-            &mut self.sharers,
-            &mut self.interrupted,
-            Duration::from_secs(1),
-        )
-        .map_err(|error| self.keep(error))
-        .and_then(|tracer| {
-            self.inject(&tracer, Purpose::Reap, CALL_LIMIT, move |caller, _| {
-                children
-                    .into_iter()
-                    .try_for_each(|child| inject::reap(caller, child))
-            })
-            .map_err(|error| self.say(error))
-        });
-        if reaped.is_ok() {
-            self.unreaped.clear();
-        }
-        reaped.map(|()| StopLength {
-            why: "reap".into(),
-            length: begun.elapsed(),
-        })
+        self.reap_all()
     }
 }
 
 impl Target {
     fn tracer(&self) -> Result<Arc<Tracer>, Errno> {
         self.stopped.clone().ok_or(Errno::EINVAL)
+    }
+
+    /// Ends a child that is of no use, and has its parent take note of it: now if that can be
+    /// done, later if not.
+    fn give_up(&mut self, tracer: &Tracer, child: Child, why: Errno) {
+        // An error means that it has ended.
+        _ = tracer.run(move |_| inject::end(child));
+        self.unreaped.push(child);
+        // A task that is about its fork still is no good for another call.
+        if why != Errno::ETIMEDOUT {
+            // The next time tries again.
+            _ = self.reap_stopped(tracer);
+        }
+    }
+
+    /// Stops the process for as long as it takes note of its ended duplicates.
+    pub(super) fn reap_all(&mut self) -> Result<StopLength, Errno> {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let begun = Instant::now();
+        Tracer::stop(&mut self.sharers, &mut self.interrupted, LIMIT)
+            .map_err(|error| self.keep(error))
+            .and_then(|tracer| self.reap_stopped(&tracer))?;
+        Ok(StopLength {
+            why: "reap".into(),
+            length: begun.elapsed(),
+        })
+    }
+
+    fn reap_stopped(&mut self, tracer: &Tracer) -> Result<(), Errno> {
+        let children = self.unreaped.clone();
+        self.inject(tracer, Purpose::Reap, REAP_LIMIT, move |caller, _| {
+            children
+                .into_iter()
+                .try_for_each(|child| inject::reap(caller, child))
+        })
+        .map_err(|error| self.say(error))?;
+        self.unreaped.clear();
+        Ok(())
     }
 
     pub(super) fn keep(&mut self, error: StopError) -> Errno {

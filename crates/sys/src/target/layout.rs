@@ -41,6 +41,18 @@ impl Layout {
         Ok(mappings)
     }
 
+    /// Tells whether a mapping was there at the last full look, whole and with the same protection.
+    pub(super) fn knows(&self, mapping: &Mapping) -> bool {
+        let next = self
+            .full
+            .partition_point(|known| known.range.end() <= mapping.range.start());
+        self.full.get(next).is_some_and(|known| {
+            known.range.covers(mapping.range)
+                && known.protection == mapping.protection
+                && same_file(known, mapping)
+        })
+    }
+
     /// Gives each mapping the flags that it, or the mapping that it was cut from, had at the last
     /// full look.
     fn add_flags(&self, mappings: &mut [Mapping]) {

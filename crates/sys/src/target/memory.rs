@@ -47,7 +47,9 @@ impl AddressSpace for Target {
     fn mappings(&mut self) -> Result<Vec<Mapping>, Errno> {
         let mut mappings = self.layout.read(&self.maps, self.page_size)?;
         for mapping in &mut mappings {
-            if may_have_own_pages_unseen(mapping) && self.has_own_page(mapping.range)? {
+            let unseen = may_have_own_pages(mapping)
+                && (mapping.protection.contains(Protection::WRITE) || !self.layout.knows(mapping));
+            if unseen && self.has_own_page(mapping.range)? {
                 mapping.flags |= MappingFlags::HAS_OWN_PAGES;
             }
         }
@@ -130,11 +132,12 @@ impl Target {
     }
 }
 
-/// A private file mapping that can be written, and was not when all flags were looked at.
-fn may_have_own_pages_unseen(mapping: &Mapping) -> bool {
+/// A private file mapping of which it is not known yet that it has pages of the process's own. It
+/// may have got some since all flags were looked at if it can be written, or could be meanwhile
+/// (what the loader protects once it is relocated).
+fn may_have_own_pages(mapping: &Mapping) -> bool {
     mapping.sharing == Sharing::Private
         && mapping.has_file()
-        && mapping.protection.contains(Protection::WRITE)
         && !mapping.flags.intersects(
             MappingFlags::HAS_OWN_PAGES | MappingFlags::HUGETLB | MappingFlags::USERFAULT_WAITS,
         )

@@ -14,6 +14,7 @@ mod twin;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::space::{Errno, PageRange, PageSize, StopLength, TaskState};
 
@@ -21,13 +22,17 @@ pub use error::{OpenError, TrackError};
 pub use track::TrackWish;
 pub use twin::Twin;
 
-use crate::inject::{Child, Gadgets, InjectError};
+use crate::arch::Gadgets;
+use crate::inject::{Child, InjectError};
 use crate::memory::{MemoryReader, SharedFiles};
 use crate::procfs::Process;
 use crate::task::{Interrupted, Sharers, StopError, Tracer};
 use layout::Layout;
 use scanner::Scanner;
 use track::Track;
+
+/// How long the full look of attaching serves the first snapshot.
+const ATTACHED_FOR: Duration = Duration::from_millis(50);
 
 /// A live process.
 ///
@@ -54,6 +59,8 @@ pub struct Target {
     /// Whether a scan of tracked memory reports what is not there as written.
     absent_is_written: bool,
     layout: Layout,
+    /// When attaching looked at all that [`refresh`](Self::refresh) looks at.
+    attached: Option<Instant>,
     gadgets: Option<Gadgets>,
     /// Pages of the main stack that held frames for injected calls, and will again.
     scratch: Option<PageRange>,
@@ -119,6 +126,10 @@ impl Target {
     ///
     /// [`Errno::ESRCH`] where the memory is gone.
     pub fn refresh(&mut self) -> Result<(), Errno> {
+        // Attaching may just have done so: a walk through all page tables.
+        if (self.attached.take()).is_some_and(|then| then.elapsed() < ATTACHED_FOR) {
+            return Ok(());
+        }
         self.layout.refresh(&self.process, self.page_size)?;
         self.sharers = Sharers::find(self.pid, self.memory_task);
         self.interrupted.filtered = crate::task::proc::is_filtered(self.pid);
@@ -127,6 +138,11 @@ impl Target {
         self.reader.use_files(Arc::clone(&self.files));
         // Where there are none, an injection says so.
         _ = self.find_gadgets();
+        if !self.unreaped.is_empty()
+            && let Ok(stop) = self.reap_all()
+        {
+            self.stops.push(stop);
+        }
         Ok(())
     }
 

@@ -73,6 +73,7 @@ impl Target {
             absent_is_written: false,
             registered: false,
             layout: Layout::default(),
+            attached: None,
             gadgets: None,
             scratch: None,
             sharers: Sharers::find(pid, memory_task),

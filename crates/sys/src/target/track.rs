@@ -7,10 +7,11 @@ use space::{Errno, PageRange, StopLength, Tracking, Vaddr};
 
 use super::scanner::Scanner;
 use super::{Target, TrackError, absent};
-use crate::arch::call;
-use crate::inject::{self, Caller, Gadgets, InjectError, Purpose, Site, track_args};
+use crate::arch::{Gadgets, call};
+use crate::inject::{self, Caller, InjectError, Purpose, Site, track_args};
 use crate::memory::{SoftDirty, WriteProtect};
 use crate::task::{Stopped, Tracer};
+use crate::uapi::pagemap::{PM_FRAME, PM_SOFT_DIRTY};
 
 /// Which way of tracking is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +57,24 @@ impl Target {
             TrackWish::Best => self.write_protect(limit).map(Track::WriteProtect),
         };
         self.absent_is_written = best.is_ok() && absent::counts_as_written(self.page_size);
-        self.track =
-            match best {
-                Ok(track) => track,
-                Err(error) if !has_soft_dirty() => return Err(error),
-                Err(_) => Track::SoftDirty(SoftDirty::open(self.pid, self.page_size).map_err(
-                    |errno| TrackError::Failed {
-                        what: "opening clear_refs",
-                        errno,
-                    },
-                )?),
-            };
+        self.track = match best {
+            Ok(track) => track,
+            Err(error) => Track::SoftDirty(self.soft_dirty(error)?),
+        };
         Ok(())
+    }
+
+    /// Opens the second-best way, which `error` made necessary.
+    fn soft_dirty(&self, error: TrackError) -> Result<SoftDirty, TrackError> {
+        match check_soft_dirty() {
+            Ok(()) => {}
+            Err(TrackError::NoSoftDirty) => return Err(error),
+            Err(other) => return Err(other),
+        }
+        SoftDirty::open(self.pid, self.page_size).map_err(|errno| TrackError::Failed {
+            what: "opening clear_refs",
+            errno,
+        })
     }
 
     /// Tells whether the process could be made to call the kernel, its seccomp filters included.
@@ -115,7 +122,9 @@ impl Target {
             length: begun.elapsed(),
         });
         let fd = made?.map_err(TrackError::Userfaultfd)?;
-        WriteProtect::new(fd).map_err(TrackError::Userfaultfd)
+        let protect = WriteProtect::new(fd).map_err(TrackError::Userfaultfd)?;
+        self.attached = Some(begun);
+        Ok(protect)
     }
 
     /// Looks for the code that injected calls run through, unless that was done before.
@@ -174,17 +183,23 @@ impl Target {
 }
 
 /// Tells whether the kernel has soft-dirty bits, by what a new mapping of our own shows: it
-/// counts as written until the bits are cleared.
-fn has_soft_dirty() -> bool {
+/// counts as written until the bits are cleared. Without frames' numbers, moved page tables would
+/// go unnoticed.
+fn check_soft_dirty() -> Result<(), TrackError> {
     let mut heap = vec![0_u8; 1 << 22];
     heap.fill(1);
     let address = heap.as_ptr().addr() as u64 + (1 << 21);
     let page_size = rustix::param::page_size() as u64;
-    let Ok(pagemap) = std::fs::File::open("/proc/self/pagemap") else {
-        return false;
-    };
     let mut entry = [0; 8];
-    let read = std::os::unix::fs::FileExt::read_at(&pagemap, &mut entry, address / page_size * 8);
+    let read = std::fs::File::open("/proc/self/pagemap").and_then(|pagemap| {
+        std::os::unix::fs::FileExt::read_at(&pagemap, &mut entry, address / page_size * 8)
+    });
     std::hint::black_box(&heap);
-    matches!(read, Ok(8)) && u64::from_ne_bytes(entry) & crate::uapi::pagemap::PM_SOFT_DIRTY != 0
+    let entry = u64::from_ne_bytes(entry);
+    match read {
+        Ok(8) if entry & PM_SOFT_DIRTY == 0 => Err(TrackError::NoSoftDirty),
+        Ok(8) if entry & PM_FRAME == 0 => Err(TrackError::NoFrames),
+        Ok(8) => Ok(()),
+        _ => Err(TrackError::NoSoftDirty),
+    }
 }

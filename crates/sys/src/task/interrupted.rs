@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use space::{Errno, Vaddr};
 
+use super::again::make_again;
 use super::{Halt, Task, proc, read_general, write_general};
-use crate::arch::restart::ERESTARTNOHAND;
-use crate::arch::{Registers, Timeout, waiting_call};
+use crate::arch::{DECIDES_BEFORE_STOP, Registers, Timeout, begin_anew, waiting_call};
 use crate::inject::allows_restart;
 use crate::raw::memory;
 
@@ -31,6 +31,7 @@ pub(crate) struct Interrupted {
 
 #[derive(Debug)]
 struct Wait {
+    /// With which the task makes the call again.
     registers: Registers,
     since: Instant,
     /// How often the task had given up its processor by then, as far as that is needed.
@@ -57,26 +58,26 @@ impl Interrupted {
 
     /// Has the wait of a task that just stopped restarted when it goes on. Done at once, task by
     /// task, since a tracer that dies before it leaves the task with `EINTR`.
-    pub(crate) fn restart(&mut self, task: Task, now: Instant) -> Result<(), Errno> {
+    pub(crate) fn restart(&mut self, task: &mut Task, now: Instant) -> Result<(), Errno> {
         if task.halt != Halt::Trap {
             return Ok(());
         }
         let mut registers = read_general(task.tid)?;
-        if self.filtered && registers.needs_restart_block() && !allows_restart(task) {
+        if self.filtered && registers.needs_restart_block(task.tid) && !allows_restart(*task) {
             // The kernel would go on by `restart_syscall`, which a filter punishes: the call
             // itself was allowed, and begins anew.
-            registers.set_result(ERESTARTNOHAND);
-            return write_general(task.tid, &registers);
+            return anew(task, &registers);
         }
-        let Some(call) = waiting_call(&registers) else {
+        let Some(call) = waiting_call(task.tid, &registers) else {
             return Ok(());
         };
         let Some(timeout) = length(task.tid, call.timeout) else {
             return Ok(());
         };
-        let switches = match timeout {
+        let tid = task.tid;
+        let switches = || match timeout {
             Duration::MAX => None,
-            _ => proc::voluntary_switches(task.tid),
+            _ => proc::voluntary_switches(tid),
         };
         // Only a wait that surely is the same one ends early: a loop makes the same call again.
         let since = self
@@ -85,26 +86,37 @@ impl Interrupted {
             .filter(|wait| {
                 let passed = wait
                     .switches
-                    .zip(switches)
+                    .zip(switches())
                     .map(|(then, now)| now - then.min(now));
-                wait.registers.same_call(&registers)
-                    && passed.is_some_and(|passed| passed <= SWITCHES_MAX)
+                wait.registers == call.again && passed.is_some_and(|passed| passed <= SWITCHES_MAX)
             })
             .map_or(now, |wait| wait.since);
         if now.duration_since(since) >= timeout {
             registers.set_result(call.timed_out);
-        } else {
-            self.waits.insert(
-                task.tid,
-                Wait {
-                    registers,
-                    since,
-                    switches,
-                },
-            );
-            registers.set_result(ERESTARTNOHAND);
+            return write_general(task.tid, &registers);
         }
-        write_general(task.tid, &registers)
+        write_general(task.tid, &call.again)?;
+        if DECIDES_BEFORE_STOP {
+            task.halt = make_again(task.tid, &registers, || Ok(()))?;
+        }
+        let wait = Wait {
+            registers: call.again,
+            since,
+            switches: switches(),
+        };
+        self.waits.insert(task.tid, wait);
+        Ok(())
+    }
+}
+
+/// Has a task that would go on by `restart_syscall` make its call anew.
+fn anew(task: &mut Task, registers: &Registers) -> Result<(), Errno> {
+    if DECIDES_BEFORE_STOP {
+        let tid = task.tid;
+        task.halt = make_again(tid, registers, || begin_anew(tid, registers))?;
+        Ok(())
+    } else {
+        begin_anew(task.tid, registers)
     }
 }
 

@@ -4,6 +4,7 @@
 //! A task is seized only for the time of a stop and let go at its end: a task that stays traced
 //! would stop for each of its signals, and wait for us if we were slow.
 
+mod again;
 mod interrupted;
 pub(crate) mod proc;
 mod registers;
@@ -17,6 +18,11 @@ pub(crate) use sharers::Sharers;
 pub use stop::StopError;
 pub(crate) use stop::{Stopped, stop_all, wait_stop};
 pub(crate) use tracer::Tracer;
+
+/// `PTRACE_EVENT_STOP`: an interrupt, a group stop, or a new task.
+pub(crate) const EVENT_STOP: i32 = 128;
+/// A stop at the entry to or the exit from a call, with `PTRACE_O_TRACESYSGOOD`.
+pub(crate) const CALL_STOP: (i32, i32) = (libc::SIGTRAP | 0x80, 0);
 
 /// A task that stands still under our ptrace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

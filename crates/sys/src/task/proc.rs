@@ -11,12 +11,10 @@ pub(crate) fn tasks(pid: u32) -> Result<Vec<u32>, ProcfsError> {
     Process::open(pid)?.tasks()
 }
 
-/// Lists the children that one task made.
-pub(crate) fn children(pid: u32, tid: u32) -> Vec<u32> {
-    // A kernel without the file (CONFIG_PROC_CHILDREN) or a task that is gone has none to tell.
-    Process::open(pid)
-        .and_then(|process| process.children(tid))
-        .unwrap_or_default()
+/// Returns the process that a task belongs to.
+pub(crate) fn process_of(tid: u32) -> Option<u32> {
+    let status = Process::open(tid).and_then(|task| task.status());
+    status.ok().map(|status| status.process)
 }
 
 /// Reads a task's `stat`.
@@ -52,6 +50,12 @@ pub(crate) fn seccomp_mode(tid: u32) -> Result<procfs::SeccompMode, Errno> {
     status
         .map(|status| status.seccomp)
         .map_err(|error| error.errno())
+}
+
+/// Tells whether a signal would run a handler of the task; false where that is not known.
+pub(crate) fn catches(tid: u32, signal: i32) -> bool {
+    let status = Process::open(tid).and_then(|task| task.status());
+    status.is_ok_and(|status| status.signals.caught >> (signal - 1) & 1 != 0)
 }
 
 /// Returns how often a task has given up its processor of its own accord.

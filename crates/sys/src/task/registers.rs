@@ -12,6 +12,8 @@ use crate::raw::ptrace::{self, SIGINFO_SIZE};
 const NT_PRSTATUS: u32 = 1;
 /// More than any register set has today (AMX makes 11 KiB).
 const REGSET_MAX: usize = 64 << 10;
+/// As much as most have: memory that need not be got from the system in a freeze.
+const REGSET_USUAL: usize = 4 << 10;
 
 /// Reads a stopped task's general registers.
 pub(crate) fn read_general(tid: u32) -> Result<Registers, Errno> {
@@ -32,6 +34,12 @@ pub(crate) fn write_general(tid: u32, registers: &Registers) -> Result<(), Errno
 
 /// Reads one register set of a stopped task.
 pub(crate) fn read_set(tid: u32, note: u32) -> Result<Vec<u8>, Errno> {
+    let mut few = [0; REGSET_USUAL];
+    let len = ptrace::get_regset(tid, note, &mut few)?;
+    if len < few.len() {
+        return Ok(few[..len].to_vec());
+    }
+    // There may be more than that.
     let mut bytes = vec![0; REGSET_MAX];
     let len = ptrace::get_regset(tid, note, &mut bytes)?;
     bytes.truncate(len);

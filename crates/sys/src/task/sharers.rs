@@ -1,9 +1,7 @@
 //! The processes that share one address space: nearly always one, but `clone(CLONE_VM)` and
 //! `vfork` make more.
 
-use std::collections::BTreeSet;
-
-use super::{Task, proc};
+use super::proc;
 use crate::raw::process::same_memory;
 
 /// The processes that share the memory of one.
@@ -40,21 +38,43 @@ impl Sharers {
         self.processes.iter().copied()
     }
 
-    /// Looks for sharers that the stopped tasks made since the last look, and tells whether
-    /// there are any. Only they can have made one, so once this finds none there is none.
-    pub(crate) fn find_new(&mut self, stopped: &[Task]) -> bool {
+    /// Forgets processes that were found and share the memory no more, which may have executed
+    /// something since, or have ended and left their id to others; returns them.
+    pub(crate) fn forget_strangers(&mut self) -> Vec<u32> {
+        let (leader, memory_task) = (self.leader(), self.memory_task);
+        // What can't be compared any more has ended, and has no task to stop.
+        self.processes
+            .extract_if(.., |&mut pid| {
+                pid != leader && same_memory(memory_task, pid) == Ok(false)
+            })
+            .collect()
+    }
+
+    /// Looks for sharers that were made since the last look, and tells whether there are any. Only
+    /// tasks that share the memory can make one: once they stand still and this finds none there
+    /// is none.
+    pub(crate) fn find_new(&mut self) -> bool {
+        /// So many ids are asked about one by one in less time than all processes are listed.
+        const IDS_MAX: u32 = 1024;
         let last_id = proc::last_id();
         if last_id.is_some() && last_id == self.last_id {
             return false;
         }
-        let children: BTreeSet<u32> = stopped
-            .iter()
-            .flat_map(|task| proc::children(task.pid, task.tid))
-            .collect();
+        // Ids are given in order, until they begin anew: whoever came since has one of these,
+        // whatever became of who made it.
+        let candidates: Vec<u32> = match (self.last_id, last_id) {
+            (Some(then), Some(now)) if then < now && now - then <= IDS_MAX => {
+                (then + 1..=now).collect()
+            }
+            _ => proc::processes(),
+        };
         let known = self.processes.len();
-        for pid in children {
-            if !self.processes.contains(&pid) && same_memory(self.memory_task, pid) == Ok(true) {
-                self.processes.push(pid);
+        for id in candidates {
+            if same_memory(self.memory_task, id) == Ok(true)
+                && let Some(process) = proc::process_of(id)
+                && !self.processes.contains(&process)
+            {
+                self.processes.push(process);
             }
         }
         self.last_id = last_id;

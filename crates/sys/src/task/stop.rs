@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
-use super::{Halt, Interrupted, Sharers, Task, proc};
+use super::{EVENT_STOP, Halt, Interrupted, Sharers, Task, proc};
+use crate::arch::DECIDES_BEFORE_STOP;
 use crate::procfs::{RunState, Stat};
 use crate::raw::ptrace;
 use crate::raw::wait::{self, Change};
 
-/// `PTRACE_EVENT_STOP`: an interrupt, a group stop, or a new task.
-const EVENT_STOP: i32 = 128;
 /// How long to give way to others, rather than to sleep, while nothing happens.
 const YIELD: Duration = Duration::from_micros(200);
 /// How often to look for what keeps tasks from stopping.
@@ -127,6 +126,17 @@ impl Stopped {
     }
 }
 
+impl Stopped {
+    /// Lets the tasks of one process go.
+    fn let_process_go(&mut self, pid: u32) {
+        let tasks = std::mem::take(&mut self.tasks);
+        let (others, kept) = tasks.into_iter().partition(|task| task.pid == pid);
+        self.tasks = others;
+        _ = self.let_go();
+        self.tasks = kept;
+    }
+}
+
 impl Drop for Stopped {
     fn drop(&mut self) {
         _ = self.let_go();
@@ -159,16 +169,20 @@ pub(crate) fn stop_all(
 ) -> Result<Stopped, StopError> {
     let begun = Instant::now();
     interrupted.begin();
+    sharers.forget_strangers();
     let mut stopped = Stopped {
         tasks: Vec::new(),
         workers: Vec::new(),
     };
     let mut asked: Vec<Asked> = Vec::new();
     // On an error, tasks that have not stopped yet are let go by the end of this thread.
-    while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0
-        || sharers.find_new(&stopped.tasks)
+    while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0 || sharers.find_new()
     {
         await_asked(&mut stopped, &mut asked, interrupted, begun, limit)?;
+    }
+    // What stands still now can't go away any more.
+    for stranger in sharers.forget_strangers() {
+        stopped.let_process_go(stranger);
     }
     if stopped.tasks.is_empty() {
         return Err(StopError::Gone {
@@ -336,19 +350,30 @@ fn take_stop(asked: &Asked, interrupted: &mut Interrupted) -> Result<Option<Task
     let halt = match wait::poll(asked.tid)? {
         None => return Ok(None),
         Some(Change::Ended) => return Err(Errno::ESRCH),
+        // Stopped with its whole process, which ends such a call for good where it goes on.
+        Some(Change::Stopped {
+            signal,
+            event: EVENT_STOP,
+        }) if DECIDES_BEFORE_STOP && signal != libc::SIGTRAP => {
+            return Ok(Some(Task {
+                pid: asked.pid,
+                tid: asked.tid,
+                halt: Halt::Trap,
+            }));
+        }
         Some(Change::Stopped {
             event: EVENT_STOP, ..
         }) => Halt::Trap,
         Some(Change::Stopped { signal, .. }) => Halt::Signal(signal),
     };
-    let task = Task {
+    let mut task = Task {
         pid: asked.pid,
         tid: asked.tid,
         halt,
     };
     // A 32-bit task has other registers, and nobody to restart its calls; one that was killed
     // has none, and its end comes next.
-    match interrupted.restart(task, Instant::now()) {
+    match interrupted.restart(&mut task, Instant::now()) {
         Ok(()) | Err(Errno::EINVAL | Errno::ESRCH) => Ok(Some(task)),
         Err(errno) => Err(errno),
     }

@@ -1,12 +1,15 @@
 //! The kernel's own constants and structures, as `include/uapi` has them, each checked against
 //! its size and ioctl encoding at compile time.
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod aarch64;
 pub(crate) mod pagemap;
-pub(crate) mod signal_frame;
 pub(crate) mod userfaultfd;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86_64;
 
 /// Encodes an ioctl number that reads and writes its argument (`_IOWR`).
-const fn iowr<T>(kind: u8, number: u8) -> u64 {
+pub(crate) const fn iowr<T>(kind: u8, number: u8) -> u64 {
     ioc(3, kind, number, size_of::<T>())
 }
 

@@ -37,6 +37,8 @@ pub(crate) const PM_SCAN_CHECK_WPASYNC: u64 = 2;
 
 pub(crate) const PAGEMAP_SCAN: u64 = super::iowr::<PmScanArg>(b'f', 16);
 
+/// Bits 0 to 54: the number of the frame, or zero for those who may not know it.
+pub(crate) const PM_FRAME: u64 = (1 << 55) - 1;
 /// Bit 55 of a pagemap entry: written since the soft-dirty bits were cleared.
 pub(crate) const PM_SOFT_DIRTY: u64 = 1 << 55;
 /// Bit 56: mapped by this process alone.

@@ -1,0 +1,249 @@
+//! x86_64: `struct user_regs_struct`, the system call convention, restarts
+//! (`arch_do_signal_or_restart` in `arch/x86/kernel/signal.c`) and signal frames.
+
+use space::{Errno, Vaddr};
+
+use super::restart::{EINTR, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS};
+use super::{Gadgets, Reentry, Timeout, WaitingCall};
+use crate::raw::ptrace;
+use crate::task::write_general;
+use crate::uapi::x86_64::SigContext;
+
+mod extended;
+pub(crate) mod frame;
+
+pub(crate) use extended::Extended;
+
+/// The kernel looks at the registers when the stop is over: a restart is what they say.
+pub(crate) const DECIDES_BEFORE_STOP: bool = false;
+
+/// `syscall; ret`.
+pub(crate) const CALL_GADGETS: &[&[u8]] = &[&[0x0f, 0x05, 0xc3]];
+/// Instructions begin anywhere.
+pub(crate) const INSTRUCTION_ALIGN: usize = 1;
+/// Bytes of the `syscall` instruction, by which a restart goes back.
+pub(crate) const CALL_LEN: u64 = 2;
+/// `mov $15, %rax; syscall` and its shorter form with `%eax`: what every C library and runtime
+/// has its signal handlers return to.
+pub(crate) const SIGRETURN_GADGETS: &[&[u8]] = &[
+    &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
+    &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+];
+
+/// Numbers of the calls that are injected.
+pub(crate) mod call {
+    pub(crate) const CLOSE: u64 = 3;
+    pub(crate) const RT_SIGRETURN: u64 = 15;
+    pub(crate) const CLONE: u64 = 56;
+    pub(crate) const WAIT4: u64 = 61;
+    pub(crate) const RESTART_SYSCALL: u64 = 219;
+    pub(crate) const EXIT_GROUP: u64 = 231;
+    pub(crate) const USERFAULTFD: u64 = 323;
+}
+
+const REGISTERS: usize = 27;
+const R10: usize = 7;
+const R9: usize = 8;
+const R8: usize = 9;
+const RAX: usize = 10;
+const RDX: usize = 12;
+const RSI: usize = 13;
+const RDI: usize = 14;
+const ORIG_RAX: usize = 15;
+const RIP: usize = 16;
+const RSP: usize = 19;
+
+/// The notes to ask of each task beside the general registers: `NT_PRFPREG`, `NT_X86_XSTATE`.
+pub(crate) fn register_notes() -> &'static [u32] {
+    &[2, 0x202]
+}
+
+/// `struct user_regs_struct`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registers([u64; REGISTERS]);
+
+impl Registers {
+    /// Bytes of the general registers' note.
+    pub(crate) const BYTES: usize = REGISTERS * 8;
+
+    pub(crate) fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut registers = [0; REGISTERS];
+        for (register, bytes) in registers.iter_mut().zip(bytes.as_chunks().0) {
+            *register = u64::from_le_bytes(*bytes);
+        }
+        Self(registers)
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (bytes, register) in bytes.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *bytes = register.to_le_bytes();
+        }
+        bytes
+    }
+
+    pub(crate) fn stack_pointer(&self) -> Vaddr {
+        Vaddr(self.0[RSP])
+    }
+
+    pub(crate) fn program_counter(&self) -> Vaddr {
+        Vaddr(self.0[RIP])
+    }
+
+    /// What the last call returned.
+    pub(crate) fn result(&self) -> i64 {
+        self.0[RAX].cast_signed()
+    }
+
+    pub(crate) fn set_result(&mut self, result: i64) {
+        self.0[RAX] = result.cast_unsigned();
+    }
+
+    /// The number of the call that the task is in, if any.
+    fn in_call(&self) -> Option<u64> {
+        (self.0[ORIG_RAX] != u64::MAX).then_some(self.0[ORIG_RAX])
+    }
+
+    /// Tells whether the task waits in a call that only `restart_syscall` can go on with.
+    pub(crate) fn needs_restart_block(&self, _tid: u32) -> bool {
+        self.in_call().is_some() && self.result() == ERESTART_RESTARTBLOCK
+    }
+
+    /// The registers with which the task makes call `number`, with the stack at `stack`: behind
+    /// the call it takes its return address from there. It counts as in no call, so that nothing
+    /// is restarted.
+    pub(crate) fn calling(
+        &self,
+        gadgets: Gadgets,
+        stack: Vaddr,
+        number: u64,
+        args: [u64; 6],
+    ) -> Self {
+        let mut next = *self;
+        for (register, value) in [RDI, RSI, RDX, R10, R8, R9].into_iter().zip(args) {
+            next.0[register] = value;
+        }
+        next.0[RAX] = number;
+        next.0[ORIG_RAX] = u64::MAX;
+        next.0[RIP] = gadgets.call.0;
+        next.0[RSP] = stack.0;
+        next
+    }
+
+    /// The registers as the kernel would have them when it restarts an interrupted call, for a
+    /// frame that brings them back without the kernel's help.
+    fn restarted(&self) -> Self {
+        let mut next = *self;
+        if self.in_call().is_some() {
+            let number = match self.result() {
+                ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => Some(self.0[ORIG_RAX]),
+                ERESTART_RESTARTBLOCK => Some(call::RESTART_SYSCALL),
+                _ => None,
+            };
+            if let Some(number) = number {
+                next.0[RAX] = number;
+                next.0[RIP] -= CALL_LEN;
+            }
+        }
+        next
+    }
+
+    fn sigcontext(&self, fpstate: u64) -> SigContext {
+        let [
+            r15,
+            r14,
+            r13,
+            r12,
+            bp,
+            bx,
+            r11,
+            r10,
+            r9,
+            r8,
+            ax,
+            cx,
+            dx,
+            si,
+            di,
+            ..,
+        ] = self.0;
+        let [.., ip, cs, flags, sp, ss, _, _, _, _, _, _] = self.0;
+        let selector = |value: u64| u16::try_from(value & 0xffff).expect("masked");
+        SigContext {
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            di,
+            si,
+            bp,
+            bx,
+            dx,
+            ax,
+            cx,
+            sp,
+            ip,
+            flags,
+            cs: selector(cs),
+            ss: selector(ss),
+            fpstate,
+            ..SigContext::default()
+        }
+    }
+}
+
+/// Tells what a task that was interrupted with `EINTR` waits for, where it may go on waiting.
+pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCall> {
+    const EAGAIN: i64 = -11;
+    const ETIME: i64 = -62;
+    const IORING_ENTER_EXT_ARG: u64 = 8;
+    if registers.result() != EINTR {
+        return None;
+    }
+    let argument = |register: usize| registers.0[register];
+    let timespec = |register: usize| Timeout::timespec(argument(register));
+    let (timeout, timed_out) = match registers.in_call()? {
+        232 | 281 => (Timeout::millis(argument(R10)), 0), // epoll_wait, epoll_pwait
+        441 => (timespec(R10), 0),                        // epoll_pwait2
+        128 => (timespec(RDX), EAGAIN),                   // rt_sigtimedwait
+        65 => (Timeout::Never, 0),                        // semop
+        220 => (timespec(R10), EAGAIN),                   // semtimedop
+        208 | 333 => (timespec(R8), 0),                   // io_getevents, io_pgetevents
+        426 if argument(R10) & IORING_ENTER_EXT_ARG != 0 => {
+            (Timeout::UringArg(Vaddr(argument(R8))), ETIME)
+        }
+        426 => (Timeout::Never, 0), // io_uring_enter
+        _ => return None,
+    };
+    let mut again = *registers;
+    again.set_result(ERESTARTNOHAND);
+    Some(WaitingCall {
+        timeout,
+        timed_out,
+        again,
+    })
+}
+
+/// Has a task make its interrupted call anew instead of by `restart_syscall`.
+pub(crate) fn begin_anew(tid: u32, registers: &Registers) -> Result<(), Errno> {
+    let mut again = *registers;
+    again.set_result(ERESTARTNOHAND);
+    write_general(tid, &again)
+}
+
+/// The kernel looks at the registers that are written back: nothing else is needed.
+pub(crate) fn reentry(_tid: u32, _registers: &Registers) -> Option<Reentry> {
+    None
+}
+
+/// Tells whether a task may run other code for a while: a return address that no call pushed ends
+/// one that has a shadow stack.
+pub(crate) fn can_divert(tid: u32) -> bool {
+    /// The shadow stack's register set; there is none where there is no such stack.
+    const NT_X86_SHSTK: u32 = 0x204;
+    ptrace::get_regset(tid, NT_X86_SHSTK, &mut [0; 8]).is_err()
+}
