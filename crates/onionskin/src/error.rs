@@ -41,7 +41,7 @@ pub enum Error {
         source: SnapshotError<WriteError>,
     },
     /// Its tasks could not be stopped.
-    #[error("no snapshot of process {pid} was taken")]
+    #[error("process {pid} could not be stopped")]
     Stop {
         /// The process.
         pid: u32,

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use engine::{Event, Selection, SnapshotError, Stay, Strategy, Taken, Verify};
-use space::{AddressSpace, Errno, ProcessState, RangeSet, StopLength};
+use space::{AddressSpace, Errno, MappingFlags, ProcessState, RangeSet, StopLength};
 use store::{SavedMapping, SnapshotMeta, Store, WriteError, WriteOptions, WriteStats};
 use sys::Target;
 use sys::procfs::{Process, ProcfsError};
@@ -56,8 +56,8 @@ impl Default for SnapshotOptions {
 
 /// Who wants to know how a snapshot goes on.
 pub trait Observer {
-    /// Takes note of an event. Between [`Event::Frozen`] and [`Event::Resumed`] the process
-    /// stands still while this runs.
+    /// Takes note of an event. This is never called while the process stands still, which may be
+    /// the very terminal that is written to: what happens then is told when it runs again.
     fn event(&mut self, event: &Event);
 }
 
@@ -74,6 +74,8 @@ struct Listener<'a> {
     process: Process,
     doubts: Doubts,
     frozen: bool,
+    /// What happened while the process stood still.
+    untold: Vec<Event>,
     failed: Option<ProcfsError>,
     created_ns: u64,
     observer: &'a mut dyn Observer,
@@ -98,10 +100,21 @@ impl engine::Observer for Listener<'_> {
                 self.frozen = true;
                 self.created_ns = now_ns();
             }
-            Event::Resumed { .. } => self.frozen = false,
+            Event::Resumed { .. } => {
+                self.frozen = false;
+                for untold in self.untold.drain(..) {
+                    self.observer.event(&untold);
+                }
+            }
+            // There may be many, and afterwards they say nothing.
+            Event::Progress { .. } if self.frozen => return,
             _ => {}
         }
-        self.observer.event(event);
+        if self.frozen {
+            self.untold.push(event.clone());
+        } else {
+            self.observer.event(event);
+        }
     }
 
     fn volatile(&mut self) -> RangeSet {
@@ -134,6 +147,7 @@ pub(crate) fn take(
         process,
         doubts: Doubts::default(),
         frozen: false,
+        untold: Vec::new(),
         failed: None,
         created_ns: now_ns(),
         observer,
@@ -154,7 +168,8 @@ pub(crate) fn take(
     let parent = session.last;
     let tracker = std::mem::take(&mut session.tracker);
     session.last = None;
-    let doubts = doubts(&listener, &taken, parent.is_some());
+    let mut doubts = doubts(&listener, &taken, parent.is_some());
+    doubts.extend(left_out_in_vain(&session.target, &taken));
     if options.strict && !doubts.is_empty() {
         return Err(RefusedError { pid, doubts }.into());
     }
@@ -280,6 +295,40 @@ fn doubts(listener: &Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doubt> 
         });
     }
     doubts
+}
+
+/// Memory that was left out because it was not to be dumped, and is so no more. What `madvise` set
+/// is known from before the rounds, since asking for it walks all page tables.
+fn left_out_in_vain(target: &Target, taken: &Taken) -> Option<Doubt> {
+    // The kernel's own and devices' are never dumped.
+    let special = MappingFlags::IO | MappingFlags::PFN_MAP;
+    let mut left_out: RangeSet = taken
+        .mappings
+        .iter()
+        .filter(|mapping| mapping.flags.contains(MappingFlags::DONT_DUMP))
+        .filter(|mapping| !mapping.flags.intersects(special) && !mapping.name.starts_with("[v"))
+        .map(|mapping| mapping.range)
+        .collect();
+    let parts = taken.parts.iter().map(|part| part.range).collect();
+    left_out = left_out.difference(&parts);
+    if left_out.is_empty() {
+        return None;
+    }
+    let now = target.process().smaps(target.page_size()).ok()?;
+    let to_be_dumped = now
+        .iter()
+        .map(|smap| &smap.mapping)
+        .filter(|mapping| !mapping.flags.contains(MappingFlags::DONT_DUMP))
+        .map(|mapping| mapping.range)
+        .collect();
+    left_out = left_out.intersection(&to_be_dumped);
+    (!left_out.is_empty()).then(|| Doubt {
+        ranges: left_out.ranges().to_vec(),
+        reason:
+            "left out because it was not to be dumped (MADV_DONTDUMP) when the snapshot began; \
+                 by now it is"
+                .into(),
+    })
 }
 
 fn report(

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use space::PageSize;
 
 use crate::common::{
-    Ended, LiveMemory, Pages, Target, audit_bank, audit_slots, compare_areas, go_on, hugetlb_pages,
-    stop,
+    Ended, LiveMemory, Pages, Target, audit_bank, audit_slots, compare_areas, go_on, stop,
 };
 
 fn page_size() -> PageSize {
@@ -15,7 +14,6 @@ fn page_size() -> PageSize {
 
 #[test]
 fn a_bank_that_stands_still_balances() {
-    hugetlb_pages(16);
     let target = Target::start("bank", &["--mib", "4", "--hugetlb"]);
     let memory = LiveMemory::open(target.pid());
     let pages = Pages::new(&memory, page_size());
@@ -71,7 +69,6 @@ fn a_storm_of_mappings_holds_its_patterns() {
 
 #[test]
 fn areas_hold_what_their_targets_say() {
-    hugetlb_pages(16);
     for (name, args) in [("hidden", &[][..]), ("special", &["--hugetlb"])] {
         let mut target = Target::start(name, args);
         let memory = LiveMemory::open(target.pid());

@@ -6,8 +6,8 @@ use std::time::Duration;
 use onionskin::{SnapshotOptions, Strategy};
 
 use crate::common::{
-    Ended, STRATEGIES, Target, Tool, ask, audit_bank, audit_slots, hugetlb_pages, number, pages_of,
-    rounds, skip,
+    Ended, STRATEGIES, Target, Tool, ask, audit_bank, audit_slots, compare_areas, hugetlb_mib,
+    number, pages_of, rounds, skip,
 };
 
 /// Snapshots of each strategy, and the time after which no more are begun.
@@ -17,18 +17,17 @@ const TIME: Duration = Duration::from_secs(18);
 const COUNT_MIN: u32 = 15;
 
 /// Takes snapshots of a working bank, each a layer on the one before, and audits all of them.
-fn bank(strategy: Strategy) {
+fn bank(strategy: Strategy, attach: impl FnOnce(&Target) -> Option<Tool>) {
     let mut args = vec!["--mib", "4", "--threads", "4", "--rate", "40000"];
-    if hugetlb_pages(32) {
+    if hugetlb_mib(64) {
         args.push("--hugetlb");
     } else {
         skip("instant hugetlb", "there are no huge pages to be had");
     }
     let target = Target::start("bank", &args);
-    let mut tool = Tool::on(&target);
-    if !tool.can(strategy, "instant") {
+    let Some(mut tool) = attach(&target) else {
         return;
-    }
+    };
     let mut taken = 0;
     let mut transfers = 0;
     for round in rounds(COUNT, TIME) {
@@ -57,19 +56,33 @@ fn bank(strategy: Strategy) {
     assert_eq!(target.finish(), Ended::Exit(0), "the bank's own audit");
 }
 
+fn bank_by(strategy: Strategy) {
+    bank(strategy, |target| {
+        let tool = Tool::on(target);
+        tool.can(strategy, "instant").then_some(tool)
+    });
+}
+
+#[test]
+fn soft_dirty_bits_show_one_instant() {
+    bank(Strategy::Precopy, |target| {
+        Tool::by_soft_dirty(target, "instant")
+    });
+}
+
 #[test]
 fn precopy_shows_one_instant() {
-    bank(Strategy::Precopy);
+    bank_by(Strategy::Precopy);
 }
 
 #[test]
 fn fork_shows_one_instant() {
-    bank(Strategy::Fork);
+    bank_by(Strategy::Fork);
 }
 
 #[test]
 fn freeze_shows_one_instant() {
-    bank(Strategy::Freeze);
+    bank_by(Strategy::Freeze);
 }
 
 #[test]
@@ -120,6 +133,34 @@ fn mappings_that_grow_together_are_still_seen() {
         }
         assert_eq!(target.finish(), Ended::Exit(0));
     }
+}
+
+/// Takes snapshots of memory whose mappings change places, and compares what they hold.
+fn layout(strategy: Strategy, target: &mut Target, mut tool: Tool) {
+    for round in rounds(60, TIME) {
+        let areas = target.ask("step 5");
+        let (_, snapshot) = tool.must(&ask(strategy));
+        for area in areas["areas"].as_array().unwrap() {
+            compare_areas("a slot", area, &pages_of(&snapshot)).unwrap_or_else(|error| {
+                panic!("snapshot {round} by {strategy:?}: {error}: {area}")
+            });
+        }
+    }
+}
+
+#[test]
+fn mappings_that_change_places_are_seen() {
+    let mut target = Target::start("layout", &[]);
+    for strategy in STRATEGIES {
+        let tool = Tool::on(&target);
+        if tool.can(strategy, "instant of a layout") {
+            layout(strategy, &mut target, tool);
+        }
+    }
+    if let Some(tool) = Tool::by_soft_dirty(&target, "instant of a layout/soft-dirty") {
+        layout(Strategy::Precopy, &mut target, tool);
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
 }
 
 #[test]

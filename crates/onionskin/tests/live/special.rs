@@ -3,12 +3,12 @@
 use onionskin::SnapshotOptions;
 
 use crate::common::{
-    Ended, STRATEGIES, Target, Tool, ask, ask_all, compare_areas, hugetlb_pages, mix, number,
+    Ended, STRATEGIES, Target, Tool, ask, ask_all, compare_areas, hugetlb_mib, mix, number,
     pages_of, skip,
 };
 
 fn start() -> Target {
-    if hugetlb_pages(32) {
+    if hugetlb_mib(64) {
         Target::start("special", &["--hugetlb"])
     } else {
         skip("special hugetlb", "there are no huge pages to be had");

@@ -132,8 +132,9 @@ int main(int argc, char **argv) {
     seed = option(argc, argv, "seed", 1);
     add_region("private", len, MAP_PRIVATE | MAP_ANONYMOUS);
     add_region("shared", len, MAP_SHARED | MAP_ANONYMOUS);
-    if (flag(argc, argv, "hugetlb"))
-        add_region("hugetlb", (len + (2 << 20) - 1) & ~((2ul << 20) - 1),
+    size_t huge = huge_page_size();
+    if (flag(argc, argv, "hugetlb") && huge)
+        add_region("hugetlb", (len + huge - 1) / huge * huge,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB);
     per_region = len / STRIDE, accounts = per_region * region_count;
     log_stride = page_size();

@@ -178,12 +178,17 @@ static void do_epoll_forever(struct wait *w) {
     untimed(w, result, 1);
 }
 
+static uint32_t wakes_begun, wakes_ended;
+
 static void do_futex_wake(struct wait *w) {
     uint32_t before = __atomic_load_n(&w->futex, __ATOMIC_SEQ_CST);
     if (before == w->woken) {
+        // A call to wake may come late, for a change that was seen without waiting for it.
+        uint32_t ended = __atomic_load_n(&wakes_ended, __ATOMIC_SEQ_CST);
         long result = syscall(SYS_futex, &w->futex, FUTEX_WAIT, before, NULL, NULL, 0);
         if (result == -1 && errno == EAGAIN) result = 0;
-        if (result == 0 && __atomic_load_n(&w->futex, __ATOMIC_SEQ_CST) == before)
+        if (result == 0 && __atomic_load_n(&w->futex, __ATOMIC_SEQ_CST) == before &&
+            __atomic_load_n(&wakes_begun, __ATOMIC_SEQ_CST) == ended)
             violation("futex woke up by itself");
         untimed(w, result, 0);
     }
@@ -299,8 +304,10 @@ static void *waker(void *unused) {
         CHECK(write(to_pipe->fds[1], &byte, 1));
         CHECK(write(to_recv->fds[1], &byte, 1));
         CHECK(write(to_epoll->fds[1], &byte, 1));
+        __atomic_add_fetch(&wakes_begun, 1, __ATOMIC_SEQ_CST);
         __atomic_add_fetch(&to_futex->futex, 1, __ATOMIC_SEQ_CST);
         syscall(SYS_futex, &to_futex->futex, FUTEX_WAKE, 1, NULL, NULL, 0);
+        __atomic_add_fetch(&wakes_ended, 1, __ATOMIC_SEQ_CST);
         if (find("accept")->tid) {
             int peer = CHECK(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
             if (connect(peer, (struct sockaddr *)&listening, sizeof listening) == 0) close(peer);

@@ -77,6 +77,16 @@ UNUSED static uint64_t next_random(uint64_t *state) {
 
 UNUSED static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
+// Returns the size of the huge pages that are to be had unless one asks for others, in bytes.
+UNUSED static size_t huge_page_size(void) {
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[256];
+    size_t kb = 0;
+    while (file && fgets(line, sizeof line, file)) sscanf(line, "Hugepagesize: %zu kB", &kb);
+    if (file) fclose(file);
+    return kb << 10;
+}
+
 // Returns the number behind `--name`, or `otherwise`.
 UNUSED static long option(int argc, char **argv, const char *name, long otherwise) {
     for (int i = 1; i + 1 < argc; i++)

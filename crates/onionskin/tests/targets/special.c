@@ -12,17 +12,18 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
-enum { AREAS_MAX = 40, HUGE = 2 << 20 };
+enum { AREAS_MAX = 40, PAGES_MAX = 2048 };
 struct area {
     const char *name;
     char *at;
     long pages;
     int core, readable;
-    short fill[1024];
+    short fill[PAGES_MAX];
 };
 static struct area areas[AREAS_MAX];
 static int count;
-static size_t size;
+// The sizes of a page and of a huge one.
+static size_t size, huge;
 
 static struct area *add(const char *name, char *at, long pages, int core) {
     if (at == MAP_FAILED) return NULL;
@@ -98,10 +99,11 @@ static void of_advice(void) {
     CHECK(madvise(a->at + 2 * size, 3 * size, MADV_DONTNEED));
     for (int i = 2; i < 5; i++) a->fill[i] = 0;
     if (mlock(private("locked")->at, 8 * size)) count--;
-    char *wide = map(2 * HUGE + HUGE, MAP_PRIVATE | MAP_ANONYMOUS);
-    wide = (char *)(((uintptr_t)wide + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
-    CHECK(madvise(wide, HUGE, MADV_HUGEPAGE));
-    if (HUGE / size <= 1024) fill(add("thp", wide, HUGE / size, 1));
+    if (huge == 0 || huge / size > PAGES_MAX) return;
+    char *wide = map(3 * huge, MAP_PRIVATE | MAP_ANONYMOUS);
+    wide = (char *)(((uintptr_t)wide + huge - 1) & ~(uintptr_t)(huge - 1));
+    CHECK(madvise(wide, huge, MADV_HUGEPAGE));
+    fill(add("thp", wide, huge / size, 1));
 }
 
 static void of_protection(void) {
@@ -134,10 +136,11 @@ static void of_sharing(int hugetlb) {
     struct area *a = add("shmem_partly", anonymous(8, MAP_SHARED), 8, 1);
     memset(a->at + 3 * size, 9, size), a->fill[3] = 9;
     fill(add("grows_down", anonymous(8, MAP_PRIVATE | MAP_GROWSDOWN), 8, 1));
-    if (!hugetlb || HUGE / size > 1024) return;
-    a = add("hugetlb_private", anonymous(HUGE / size, MAP_PRIVATE | MAP_HUGETLB), HUGE / size, 1);
+    long pages = huge / size;
+    if (!hugetlb || pages > PAGES_MAX) return;
+    a = add("hugetlb_private", anonymous(pages, MAP_PRIVATE | MAP_HUGETLB), pages, 1);
     if (a) fill(a);
-    a = add("hugetlb_shared", anonymous(HUGE / size, MAP_SHARED | MAP_HUGETLB), HUGE / size, 0);
+    a = add("hugetlb_shared", anonymous(pages, MAP_SHARED | MAP_HUGETLB), pages, 0);
     if (a) fill(a);
 }
 
@@ -172,7 +175,7 @@ __attribute__((noinline)) static void deepen(void) {
 
 int main(int argc, char **argv) {
     die_with_parent();
-    size = page_size();
+    size = page_size(), huge = huge_page_size();
     long mappings = option(argc, argv, "mappings", 0);
     of_files(), of_advice(), of_protection(), of_sharing(flag(argc, argv, "hugetlb"));
     // A stack that holds something known in the middle of the main thread's.

@@ -17,17 +17,20 @@ pub(crate) fn skip(name: &str, reason: &str) {
     }
 }
 
-/// Tells whether `count` huge pages can be had. The machine's setting is left alone: `cargo xtask
-/// test` reserves some for the time of its run.
-pub(crate) fn hugetlb_pages(count: u64) -> bool {
+/// Tells whether there is room for huge pages of `mib` MiB together, and for a few at least. The
+/// machine's setting is left alone: `cargo xtask test` reserves some for the time of its run.
+pub(crate) fn hugetlb_mib(mib: u64) -> bool {
+    const FEW: u64 = 4;
     let number = |text: &str| {
         text.split_whitespace()
             .find_map(|word| word.parse::<u64>().ok())
     };
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = meminfo
-        .lines()
-        .find(|line| line.starts_with("HugePages_Free:"));
+    let named = |name: &str| {
+        let line = meminfo.lines().find(|line| line.starts_with(name));
+        line.and_then(number).unwrap_or(0)
+    };
     let more = fs::read_to_string("/proc/sys/vm/nr_overcommit_hugepages").unwrap_or_default();
-    free.and_then(number).unwrap_or(0) + number(&more).unwrap_or(0) >= count
+    let pages = named("HugePages_Free:") + number(&more).unwrap_or(0);
+    pages >= FEW && pages * named("Hugepagesize:") >= mib * 1024
 }

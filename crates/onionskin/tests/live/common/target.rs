@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::build::{build, scratch_dir};
 
 /// How long a target may take to answer: far beyond what a loaded machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A program that prints a line of JSON when it is ready, and one for each line it is sent.
 ///

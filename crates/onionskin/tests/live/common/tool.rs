@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use onionskin::report::SnapshotReport;
 use onionskin::{
     Access, Error, Observer, Selection, Session, SessionOptions, Silent, Snapshot, SnapshotOptions,
-    Store, Strategy,
+    Store, Strategy, Tracking,
 };
 use tempfile::TempDir;
 
@@ -38,8 +38,23 @@ impl Tool {
 
     /// Opens a process.
     pub(crate) fn attach(pid: u32) -> Result<Self, Error> {
+        Self::attach_with(pid, SessionOptions::default())
+    }
+
+    /// Opens a process and tracks its writes by soft-dirty bits; `None` where that can't be.
+    pub(crate) fn by_soft_dirty(target: &Target, test: &str) -> Option<Self> {
+        let options = SessionOptions {
+            tracking: Tracking::SoftDirty,
+            ..Default::default()
+        };
+        let tool = Self::attach_with(target.pid(), options);
+        let tool = tool.unwrap_or_else(|error| panic!("attach: {}", chain(&error)));
+        tool.can(Strategy::Precopy, test).then_some(tool)
+    }
+
+    fn attach_with(pid: u32, options: SessionOptions) -> Result<Self, Error> {
         let directory = temporary_directory();
-        let session = Session::attach(pid, SessionOptions::default())?;
+        let session = Session::attach(pid, options)?;
         let address = directory
             .path()
             .to_str()
@@ -141,8 +156,22 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Rounds of each kind on a slow machine, and how much more time there is for them.
+const SLOW_ROUNDS: u32 = 15;
+const SLOW_FACTOR: u32 = 10;
+
+/// Tells whether `ONIONSKIN_SLOW` says that this machine is slow: emulated, for one.
+pub(crate) fn is_slow() -> bool {
+    std::env::var_os("ONIONSKIN_SLOW").is_some()
+}
+
 /// Counts up to a number of rounds for which there is time.
 pub(crate) fn rounds(count: u32, time: Duration) -> impl Iterator<Item = u32> {
+    let (count, time) = if is_slow() {
+        (count.min(SLOW_ROUNDS), time * SLOW_FACTOR)
+    } else {
+        (count, time)
+    };
     let until = Instant::now() + time;
     (0..count).take_while(move |_| Instant::now() < until)
 }
