@@ -1,7 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 //!
 //! One module for each command: [`check`] reads and lints, [`mod@test`] installs what the tests need
-//! and runs them all, [`mod@bench`] measures, [`fuzz`] and [`dist`] drive other tools. [`workspace`]
+//! and runs them all, [`kernels`] runs them on other kernels, [`mod@bench`] measures, [`fuzz`] and [`dist`] drive other tools. [`workspace`]
 //! and [`process`] hold what they share. Every command prints what it runs, and says in words what
 //! it left out.
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod dist;
 mod fuzz;
+mod kernels;
 mod process;
 mod source;
 mod test;
@@ -34,6 +35,8 @@ enum Command {
     Check(check::Options),
     /// Install what the tests need, run the cheap checks, then every test.
     Test(test::Options),
+    /// Test on other kernels, in emulated machines.
+    Kernels(kernels::Options),
     /// Measure, and write docs/performance.md.
     Bench(bench::Options),
     /// Fuzz each target for a while.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         match &arguments.command {
             Command::Check(options) => check::run(&workspace, options),
             Command::Test(options) => test::run(&workspace, options),
+            Command::Kernels(options) => kernels::run(&workspace, options),
             Command::Bench(options) => bench::run(&workspace, options),
             Command::Fuzz(options) => fuzz::run(&workspace, options),
             Command::Dist => dist::run(&workspace),

@@ -19,9 +19,9 @@
 
 mod hugepages;
 mod install;
-mod report;
-mod runner;
-mod suites;
+pub(crate) mod report;
+pub(crate) mod runner;
+pub(crate) mod suites;
 
 use std::time::{Duration, Instant};
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 /// How many tests ended how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
     /// What was skipped, each as "NAME: reason".
-    pub(super) skipped: Vec<String>,
+    pub(crate) skipped: Vec<String>,
 }
 
 /// The suites that ran.
 #[derive(Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
@@ -26,14 +26,14 @@ struct Row {
 
 impl Counts {
     /// Tells whether no test ran.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Report {
     /// Adds a suite and how long it took.
-    pub(super) fn add(&mut self, suite: String, counts: Counts, time: Duration) {
+    pub(crate) fn add(&mut self, suite: String, counts: Counts, time: Duration) {
         self.rows.push(Row {
             suite,
             counts,
@@ -42,7 +42,7 @@ impl Report {
     }
 
     /// Adds all suites up.
-    pub(super) fn total(&self) -> Counts {
+    pub(crate) fn total(&self) -> Counts {
         let mut total = Counts::default();
         for row in &self.rows {
             total.passed += row.counts.passed;

@@ -1,6 +1,6 @@
 //! Runs one test program: shows what it prints, reads it, and ends it when it takes too long.
 
-mod output;
+pub(crate) mod output;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read};
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(100);
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs a test program to its end or its limit. `skips` is the file that its tests append to.
-pub(super) fn run(command: &mut Command, skips: &Path, limit: Duration) -> Result<Counts> {
+pub(crate) fn run(command: &mut Command, skips: &Path, limit: Duration) -> Result<Counts> {
     if let Err(error) = fs::remove_file(skips)
         && error.kind() != ErrorKind::NotFound
     {

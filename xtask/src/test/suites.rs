@@ -15,12 +15,17 @@ use crate::workspace::{Workspace, cargo};
 
 /// The packages whose integration tests watch and stop real processes, or measure what the whole
 /// machine shares: their tests run one at a time.
-const ONE_AT_A_TIME: [&str; 3] = ["onionskin", "onionskin-cli", "onionskin-sys"];
+const ONE_AT_A_TIME: [&str; 4] = [
+    "onionskin",
+    "onionskin-cli",
+    "onionskin-lab",
+    "onionskin-sys",
+];
 
 /// A test program, or the documentation's tests.
-pub(super) struct Suite {
+pub(crate) struct Suite {
     /// The package and the target: what the summary shows.
-    pub(super) name: String,
+    pub(crate) name: String,
     program: Program,
 }
 
@@ -36,6 +41,14 @@ enum Program {
 }
 
 impl Suite {
+    /// The test program and its package's folder, unless these are the documentation's tests.
+    pub(crate) fn executable(&self) -> Option<(&Path, &Path)> {
+        match &self.program {
+            Program::Executable { path, folder, .. } => Some((path, folder)),
+            Program::Documentation { .. } => None,
+        }
+    }
+
     /// The command that runs the tests whose names contain one of the filters, or all.
     pub(super) fn command(&self, filters: &[String]) -> Command {
         let mut command = match &self.program {
@@ -88,13 +101,22 @@ impl Suite {
 pub(super) fn build(workspace: &Workspace) -> Result<Vec<Suite>> {
     let mut command = cargo();
     command.current_dir(&workspace.root);
-    command.args([
-        "test",
-        "--workspace",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
-    process::announce(&command);
+    command.args(["test", "--workspace"]);
+    let mut suites = build_with(&mut command)?;
+    suites.push(Suite {
+        name: "documentation".to_owned(),
+        program: Program::Documentation {
+            root: workspace.root.clone(),
+        },
+    });
+    suites.sort_by(|a, b| (a.rank(), &a.name).cmp(&(b.rank(), &b.name)));
+    Ok(suites)
+}
+
+/// Builds the tests that a `cargo test` would run.
+pub(crate) fn build_with(command: &mut Command) -> Result<Vec<Suite>> {
+    command.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    process::announce(command);
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -104,15 +126,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<Vec<Suite>> {
         bail!("the tests could not be built");
     }
     let messages = String::from_utf8(output.stdout).context("cargo's messages are no UTF-8")?;
-    let mut suites = suites_of(&messages)?;
-    suites.push(Suite {
-        name: "documentation".to_owned(),
-        program: Program::Documentation {
-            root: workspace.root.clone(),
-        },
-    });
-    suites.sort_by(|a, b| (a.rank(), &a.name).cmp(&(b.rank(), &b.name)));
-    Ok(suites)
+    suites_of(&messages)
 }
 
 /// Reads cargo's messages, one JSON object a line.

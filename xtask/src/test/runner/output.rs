@@ -10,7 +10,7 @@ use super::super::report::Counts;
 
 /// Reads a test program's output line by line.
 #[derive(Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     /// The tests that passed, by the lines that say so.
     passed: BTreeSet<String>,
     /// The tests that failed, likewise.
@@ -35,7 +35,7 @@ struct Summary {
 impl Output {
     /// Reads a line of standard output, and tells whether a person wants to see it: the output of
     /// tests that passed is read here and not shown.
-    pub(super) fn stdout_line(&mut self, line: &str) -> bool {
+    pub(crate) fn stdout_line(&mut self, line: &str) -> bool {
         // What a test printed may look like anything, a harness's own lines included.
         let is_harness = self.showing.is_none();
         if line == "successes:" || line == "failures:" {
@@ -56,21 +56,21 @@ impl Output {
     }
 
     /// Reads a line of standard error, where only a skipped test has something to say.
-    pub(super) fn stderr_line(&mut self, line: &str) {
+    pub(crate) fn stderr_line(&mut self, line: &str) {
         if let Some(("", said)) = line.split_once("skipped: ") {
             self.skip_line(said);
         }
     }
 
     /// Reads the file that skipped tests append to.
-    pub(super) fn skip_file(&mut self, text: &str) {
+    pub(crate) fn skip_file(&mut self, text: &str) {
         for line in text.lines() {
             self.skip_line(line);
         }
     }
 
     /// Counts. `broken` says what is wrong with how the program ended, if anything is.
-    pub(super) fn counts(self, broken: &Option<String>) -> Counts {
+    pub(crate) fn counts(self, broken: &Option<String>) -> Counts {
         let passed_lines: BTreeSet<_> = self.passed.difference(&self.failed).cloned().collect();
         let mut passed = passed_lines.len().max(self.summed.passed);
         let mut failed = self.failed.len().max(self.summed.failed);

@@ -1,0 +1,138 @@
+//! Boots a guest, shows what it says, and notices when it hangs.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::archive::recreate;
+use super::catalog::{Architecture, Kernel};
+use super::console::{Console, Suite};
+use super::images::Image;
+use super::tools::Tools;
+use crate::process;
+
+/// A guest that says nothing for so long hangs: a test may take a while, but none takes that.
+const SILENCE: Duration = Duration::from_secs(240);
+/// A guest that runs longer is ended.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Memory of a guest, in MiB.
+const MEMORY_MIB: u32 = 2048;
+/// The disk on which results come out.
+const DISK_BYTES: u64 = 512 << 20;
+
+/// Boots the file system `initramfs` and follows it to its end. What the guest brings out lies in
+/// `out` afterwards, with its console.
+pub(super) fn boot(
+    kernel: &Kernel,
+    image: &Image,
+    initramfs: &Path,
+    tools: &Tools,
+    out: &Path,
+) -> Result<Vec<Suite>> {
+    recreate(out)?;
+    let disk = out.join("disk");
+    File::create(&disk)
+        .and_then(|file| file.set_len(DISK_BYTES))
+        .with_context(|| format!("making {}", disk.display()))?;
+    let mut command = emulator(kernel, image, initramfs, tools, &disk)?;
+    process::announce(&command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("the emulator could not be started")?;
+    let lines = read_lines(child.stdout.take().context("standard output is a pipe")?);
+    let mut log = File::create(out.join("console.txt")).context("keeping the console")?;
+    let mut console = Console::default();
+    let cut_short = follow(kernel.name, &lines, &mut console, &mut log)?;
+    if cut_short.is_some() {
+        process::kill_tree(child.id());
+    }
+    child.wait()?;
+    let suites = console.finish(cut_short);
+    let mut unpack = Command::new("tar");
+    unpack.arg("-C").arg(out).arg("-xf").arg(&disk);
+    if process::output_of(&mut unpack).is_none() {
+        println!("{}: nothing was brought out", kernel.name);
+    }
+    fs::remove_file(&disk).with_context(|| format!("removing {}", disk.display()))?;
+    Ok(suites)
+}
+
+fn emulator(
+    kernel: &Kernel,
+    image: &Image,
+    initramfs: &Path,
+    tools: &Tools,
+    disk: &Path,
+) -> Result<Command> {
+    let mut command = Command::new(tools.program(kernel.architecture.qemu())?);
+    if kernel.architecture == Architecture::Arm64 {
+        command.args(["-M", "virt"]);
+    }
+    let memory = MEMORY_MIB.to_string();
+    command.args([
+        "-cpu", kernel.cpu, "-accel", "tcg", "-smp", "2", "-m", &memory,
+    ]);
+    command.args(["-nographic", "-no-reboot", "-nic", "none", "-kernel"]);
+    command.arg(image.kernel()).arg("-initrd").arg(initramfs);
+    command.arg("-drive");
+    command.arg(format!("file={},format=raw,if=virtio", disk.display()));
+    let console = kernel.architecture.console();
+    let line = format!("console={console} quiet panic=-1 oops=panic rdinit=/init");
+    command.args(["-append", &line]);
+    Ok(command)
+}
+
+fn read_lines(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            let text = String::from_utf8_lossy(&line);
+            if sender.send(text.trim_end().to_owned()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    lines
+}
+
+/// Shows and reads lines until the guest has ended; tells why it has to be ended, if so.
+fn follow(
+    name: &str,
+    lines: &Receiver<String>,
+    console: &mut Console,
+    log: &mut File,
+) -> Result<Option<String>> {
+    let start = Instant::now();
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                writeln!(log, "{line}").context("keeping the console")?;
+                if console.line(&line) {
+                    println!("{name}: {line}");
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                return Ok(Some(format!("hangs: silent for {} s", SILENCE.as_secs())));
+            }
+        }
+        if start.elapsed() > LIMIT {
+            return Ok(Some(format!("was ended after {} s", LIMIT.as_secs())));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A guest's file system: made of programs, a kernel's modules and a script.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::catalog::Kernel;
+use super::images::Image;
+use super::initramfs::Initramfs;
+use super::programs::Programs;
+
+/// The script that a guest begins with.
+const INIT: &str = include_str!("guest/init.sh");
+/// A suite that takes longer is ended by the guest, and counts as failed.
+pub(super) const SUITE_LIMIT_S: u32 = 600;
+/// What the kernel never says when all is well. (It may be slow here, and say so.)
+pub(super) const COMPLAINTS: &str = "Oops|kernel BUG|WARNING:|BUG: [^s]|Bad page|Bad rss\
+    |general protection fault|Unable to handle kernel|refcount_t:|possible recursive";
+
+/// What a guest is made of.
+pub(super) struct Guest<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) image: &'a Image,
+    pub(super) programs: &'a Programs,
+    pub(super) shell: &'a Path,
+    /// Only tests whose names contain one of these.
+    pub(super) filters: &'a [String],
+    /// What was taken on this machine, to be read inside.
+    pub(super) kept: &'a Path,
+    /// Where cargo built it all: tests were told to leave files in its `tmp`.
+    pub(super) built: PathBuf,
+}
+
+impl Guest<'_> {
+    /// Writes the guest's file system.
+    pub(super) fn pack(&self, to: &Path) -> Result<()> {
+        let mut archive = Initramfs::create(to)?;
+        for folder in ["/proc", "/sys", "/tmp", "/etc", "/var/tmp"] {
+            archive.folder(Path::new(folder))?;
+        }
+        archive.folder(&self.built.join("tmp"))?;
+        archive.file(Path::new("/init"), 0o755, INIT.as_bytes())?;
+        archive.copy(self.shell, Path::new("/bin/busybox"))?;
+        let users = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
+        archive.file(Path::new("/etc/passwd"), 0o644, users)?;
+        archive.file(
+            Path::new("/etc/group"),
+            0o644,
+            b"root:x:0:\nnogroup:x:65534:\n",
+        )?;
+        for module in self.image.modules()? {
+            let inside = Path::new("/modules").join(module.file_name().unwrap_or_default());
+            archive.copy(&module, &inside)?;
+        }
+        archive.copy_all(self.kept, Path::new("/kept"))?;
+        archive.copy_all(&self.programs.targets, Path::new("/programs"))?;
+        archive.copy(&self.programs.command, &self.command())?;
+        for suite in &self.programs.suites {
+            archive.folder(&suite.folder)?;
+            archive.copy(&suite.stripped, &suite.path)?;
+        }
+        archive.file(Path::new("/settings"), 0o644, self.settings().as_bytes())?;
+        archive.file(Path::new("/suites"), 0o644, self.script().as_bytes())?;
+        archive.finish()
+    }
+
+    /// The command lies where the tests of the command were told at their build.
+    fn command(&self) -> PathBuf {
+        self.built.join("debug/onionskin")
+    }
+
+    fn settings(&self) -> String {
+        let pages = self.kernel.huge_pages;
+        format!(
+            "export HUGE_PAGES={pages} ONIONSKIN_SKIPS=/tmp/skips RUST_BACKTRACE=1\n\
+             export ONIONSKIN_KEEP=/out/kept ONIONSKIN_KEPT=/kept\n\
+             export ONIONSKIN_SLOW=1 ONIONSKIN_KILLS=12 ONIONSKIN_FORKS=20 PROPTEST_CASES=32\n\
+             COMPLAINTS='{COMPLAINTS}'\n"
+        )
+    }
+
+    fn script(&self) -> String {
+        let mut script = String::new();
+        let mut line = |text: String| writeln!(script, "{text}").expect("a string takes text");
+        let command = self.command();
+        line(format!(
+            "{} doctor --json >/out/doctor.json",
+            command.display()
+        ));
+        for suite in &self.programs.suites {
+            line(format!(
+                "export ONIONSKIN_PROGRAMS=/programs/{}",
+                suite.package
+            ));
+            line(format!("cd {}", suite.folder.display()));
+            let mut run = format!(
+                "suite '{}' {SUITE_LIMIT_S} {} --test-threads=1 --show-output",
+                suite.name,
+                suite.path.display()
+            );
+            for filter in self.filters {
+                run.push_str(&format!(" '{filter}'"));
+            }
+            line(run);
+        }
+        script
+    }
+}

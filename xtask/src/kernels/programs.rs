@@ -1,0 +1,190 @@
+//! What runs inside: the tests of every package that touches the kernel, and the C programs that
+//! they look at, as static binaries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::catalog::Architecture;
+use super::rust::Rust;
+use super::tools::Tools;
+use crate::process;
+use crate::test::suites::{self, Suite};
+use crate::workspace::{Member, Workspace};
+
+/// The package that talks to the kernel: whoever depends on it is tested on all of them. The others
+/// are pure, or only know files, and would find nothing new.
+const KERNEL: &str = "onionskin-sys";
+
+/// Programs of 32 bits, without a C library.
+const SMALL: [&str; 1] = ["bits32"];
+
+/// Everything for one architecture.
+pub(super) struct Programs {
+    pub(super) suites: Vec<Packed>,
+    /// The folder of C programs, in a folder for each package.
+    pub(super) targets: PathBuf,
+    /// The command itself.
+    pub(super) command: PathBuf,
+}
+
+/// A suite, made small.
+pub(super) struct Packed {
+    pub(super) name: String,
+    pub(super) package: String,
+    /// Where the guest has it: where it lies on this machine.
+    pub(super) path: PathBuf,
+    /// What to pack.
+    pub(super) stripped: PathBuf,
+    /// The folder of its package.
+    pub(super) folder: PathBuf,
+}
+
+/// Builds everything for an architecture.
+pub(super) fn build(
+    workspace: &Workspace,
+    architecture: Architecture,
+    rust: &Rust,
+    tools: &Tools,
+    folder: &Path,
+) -> Result<Programs> {
+    let members = tested(&workspace.members);
+    let mut cargo = rust.cargo();
+    cargo.current_dir(&workspace.root).arg("test");
+    for member in &members {
+        cargo.args(["-p", &member.name]);
+    }
+    // Object stores are no matter of the kernel, and take longest to build.
+    cargo.args(["--no-default-features", "--target", architecture.target()]);
+    let suites = suites::build_with(&mut cargo)?;
+    let folder = folder.join("programs").join(architecture.debian());
+    super::archive::recreate(&folder)?;
+    let strip = |file: &Path| strip(file, architecture, tools, &folder);
+    let built = workspace.target.join(architecture.target()).join("debug");
+    let targets = folder.join("targets");
+    for member in &members {
+        compile(member, architecture, tools, &targets.join(&member.name))?;
+    }
+    Ok(Programs {
+        suites: suites
+            .iter()
+            .filter(|suite| touches_kernel(&suite.name))
+            .map(|suite| pack(suite, &members, &strip))
+            .collect::<Result<_>>()?,
+        command: strip(&built.join("onionskin"))?,
+        targets,
+    })
+}
+
+fn pack(
+    suite: &Suite,
+    members: &[&Member],
+    strip: &dyn Fn(&Path) -> Result<PathBuf>,
+) -> Result<Packed> {
+    let (path, folder) = suite.executable().context("these suites are programs")?;
+    let member = members.iter().find(|member| member.folder == folder);
+    Ok(Packed {
+        name: suite.name.clone(),
+        package: member.context("a suite of a package")?.name.clone(),
+        path: path.to_owned(),
+        stripped: strip(path)?,
+        folder: folder.to_owned(),
+    })
+}
+
+/// Unit tests of the other packages are pure.
+fn touches_kernel(suite: &str) -> bool {
+    suite.starts_with(KERNEL) || suite.contains(" tests/")
+}
+
+/// The packages that depend on the kernel, through others or not.
+fn tested(members: &[Member]) -> Vec<&Member> {
+    let mut names = vec![KERNEL.to_owned()];
+    loop {
+        let more = members.iter().find(|member| {
+            !names.contains(&member.name)
+                && member
+                    .path_dependencies
+                    .iter()
+                    .any(|name| names.contains(name))
+        });
+        match more {
+            Some(member) => names.push(member.name.clone()),
+            None => break,
+        }
+    }
+    let is_tested = |member: &&Member| names.contains(&member.name);
+    members.iter().filter(is_tested).collect()
+}
+
+/// Drops what only a debugger wants: most of a program's size, which a guest keeps in memory.
+fn strip(file: &Path, architecture: Architecture, tools: &Tools, folder: &Path) -> Result<PathBuf> {
+    let name = match architecture {
+        Architecture::Amd64 => "objcopy",
+        Architecture::Arm64 => "aarch64-linux-gnu-objcopy",
+    };
+    let stripped = folder.join(file.file_name().context("a program has a name")?);
+    let mut command = Command::new(tools.program(name)?);
+    process::run_quietly(command.arg("--strip-debug").arg(file).arg(&stripped))?;
+    Ok(stripped)
+}
+
+/// Compiles the C programs of a package's tests. One that an architecture can't have is left out,
+/// and the tests that want it say so.
+fn compile(member: &Member, architecture: Architecture, tools: &Tools, to: &Path) -> Result<()> {
+    let compiler = tools.program(architecture.c_compiler())?;
+    fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+    for source in sources(&member.folder.join("tests"))? {
+        let name = source.file_stem().context("a source has a name")?;
+        let mut command = Command::new(&compiler);
+        if SMALL.iter().any(|small| *small == name) {
+            if architecture != Architecture::Amd64 {
+                continue;
+            }
+            command.args(["-m32", "-nostdlib", "-fno-stack-protector"]);
+        }
+        command.args(["-w", "-O2", "-g", "-pthread", "-static", "-o"]);
+        process::run_quietly(command.arg(to.join(name)).arg(&source))?;
+    }
+    Ok(())
+}
+
+fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if folder.is_dir() {
+        for entry in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                found.extend(sources(&path)?);
+            } else if path.extension().is_some_and(|end| end == "c") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_depends_on_the_kernel_is_tested() {
+        let workspace = Workspace::load().unwrap();
+        let names: Vec<_> = tested(&workspace.members)
+            .iter()
+            .map(|member| member.name.clone())
+            .collect();
+        for (name, wanted) in [
+            ("onionskin-sys", true),
+            ("onionskin-cli", true),
+            ("onionskin-engine", false),
+            ("xtask", false),
+        ] {
+            assert_eq!(names.iter().any(|it| it == name), wanted, "{name}");
+        }
+    }
+}
