@@ -1,0 +1,157 @@
+//! `madvise`: one file for each kind of advice that does more than set a flag.
+//!
+//! Linux reference: 6.18, `mm/madvise.c` (`do_madvise`, `madvise_walk_vmas`,
+//! `madvise_vma_behavior`).
+
+mod collapse;
+mod dontneed;
+mod flags;
+mod free;
+mod guard;
+mod hwpoison;
+mod pageout;
+mod populate;
+mod remove;
+
+use space::Errno;
+
+use crate::machine::{Machine, Mm, Tid, World};
+use crate::stop::Stop;
+use crate::uapi::madv;
+use crate::vma::View;
+
+/// One mapping's part of the range.
+pub(crate) struct Part {
+    pub(crate) tid: Tid,
+    pub(crate) vma: View,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) advice: i32,
+}
+
+impl Machine {
+    /// Tells the kernel what is going to happen to a range, or has it do something.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for unknown advice, a start that is not aligned, or a mapping that the advice is
+    /// not for; `ENOMEM` where a part is not mapped, after the rest is done; others by kind of
+    /// advice. With `EVENT_REMOVE` the thread may sleep until the event was read.
+    pub fn madvise(&mut self, tid: Tid, start: u64, len: u64, advice: i32) -> Result<(), Stop> {
+        let (world, _) = self.halves(tid)?;
+        if !known(world, advice) {
+            return Err(Errno::EINVAL.into());
+        }
+        // madvise_should_skip, is_valid_madvise
+        if world.offset_in_page(start) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let aligned = world.page_align(len);
+        if len != 0 && aligned == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let end = start.wrapping_add(aligned);
+        if end < start {
+            return Err(Errno::EINVAL.into());
+        }
+        if end == start {
+            return Ok(());
+        }
+        if advice == madv::HWPOISON || advice == madv::SOFT_OFFLINE {
+            return self.inject_error(tid, start, start + len, advice);
+        }
+        match advice {
+            madv::POPULATE_READ | madv::POPULATE_WRITE => self.populate(tid, start, end, advice),
+            _ => self.walk(tid, start, end, advice),
+        }
+    }
+
+    /// `madvise_walk_vmas`: one mapping after the other. What is not mapped is an error, but only
+    /// when the rest is done.
+    fn walk(&mut self, tid: Tid, start: u64, end: u64, advice: i32) -> Result<(), Stop> {
+        // A call that waited for an event goes on where it stood.
+        let resumed = self.removal(tid);
+        let mut at = resumed.unwrap_or(start);
+        let mut unmapped = self.has_holes(tid, start, at)?;
+        while at < end {
+            let (_, process) = self.halves(tid)?;
+            let Some(vma) = process.mm.vmas.find(at) else {
+                return Err(Errno::ENOMEM.into());
+            };
+            if at < vma.start {
+                if resumed == Some(at) {
+                    self.task_mut(tid)?.progress = None;
+                    return Err(Errno::ENOMEM.into());
+                }
+                unmapped = true;
+                at = vma.start;
+                if at >= end {
+                    break;
+                }
+            }
+            let upto = vma.end.min(end);
+            let part = Part {
+                tid,
+                vma: vma.view(),
+                start: at,
+                end: upto,
+                advice,
+            };
+            self.advise(&part)?;
+            at = upto;
+        }
+        if unmapped {
+            Err(Errno::ENOMEM.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells whether a part of `start..end` is not mapped.
+    fn has_holes(&self, tid: Tid, start: u64, end: u64) -> Result<bool, Errno> {
+        let vmas = &self.process(self.pid_of(tid)?)?.mm.vmas;
+        let mut at = start;
+        while at < end {
+            match vmas.lookup(at) {
+                Some(vma) => at = vma.end,
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// `madvise_vma_behavior`.
+    fn advise(&mut self, part: &Part) -> Result<(), Stop> {
+        match part.advice {
+            madv::DONTNEED | madv::DONTNEED_LOCKED => self.dontneed(part),
+            madv::FREE => self.lazyfree(part),
+            madv::REMOVE => self.remove(part),
+            madv::COLLAPSE => self.collapse(part),
+            madv::WILLNEED => Ok(()),
+            madv::COLD | madv::PAGEOUT => self.pageout(part),
+            madv::GUARD_INSTALL => self.with_mm(part, guard::install),
+            madv::GUARD_REMOVE => self.with_mm(part, guard::remove),
+            _ => self.with_mm(part, flags::set),
+        }
+    }
+
+    fn with_mm(
+        &mut self,
+        part: &Part,
+        work: fn(&mut World, &mut Mm, &Part) -> Result<(), Errno>,
+    ) -> Result<(), Stop> {
+        let (world, process) = self.halves(part.tid)?;
+        work(world, &mut process.mm, part).map_err(Stop::Failed)
+    }
+}
+
+/// `madvise_behavior_valid`.
+fn known(world: &World, advice: i32) -> bool {
+    use crate::profile::Kernel;
+    match advice {
+        madv::NORMAL..=madv::DONTNEED | madv::FREE..=madv::COLLAPSE => true,
+        madv::HWPOISON | madv::SOFT_OFFLINE => world.profile.memory_failure,
+        madv::GUARD_INSTALL | madv::GUARD_REMOVE => world.profile.kernel >= Kernel::V6_18,
+        _ => false,
+    }
+}

@@ -1,0 +1,198 @@
+//! Which machine is modelled: a kernel, an architecture, a configuration. A profile is data; the
+//! code asks it at the places where machines differ, and nowhere else.
+
+use crate::entry::Codec;
+use crate::table::Geometry;
+
+/// A kernel version that the model knows the differences of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kernel {
+    /// Linux 6.1 (long term).
+    V6_1,
+    /// Linux 6.12 (long term).
+    V6_12,
+    /// Linux 6.18 (long term): the one the model is compared with.
+    V6_18,
+    /// Linux 7.3, with RWP.
+    V7_3,
+}
+
+/// An architecture and its page size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arch {
+    /// x86_64, pages of 4 KiB.
+    X86_64,
+    /// arm64, pages of 4 KiB.
+    Arm64Page4K,
+    /// arm64, pages of 16 KiB.
+    Arm64Page16K,
+    /// arm64, pages of 64 KiB.
+    Arm64Page64K,
+}
+
+impl Arch {
+    /// The shape of its page tables, for 48-bit addresses.
+    pub fn geometry(self) -> Geometry {
+        let (page_shift, levels) = match self {
+            Self::X86_64 | Self::Arm64Page4K => (12, 4),
+            Self::Arm64Page16K => (14, 4),
+            Self::Arm64Page64K => (16, 3),
+        };
+        Geometry { page_shift, levels }
+    }
+
+    /// How its entries are written.
+    pub fn codec(self) -> Codec {
+        match self {
+            Self::X86_64 => Codec::X86_64,
+            Self::Arm64Page4K | Self::Arm64Page16K | Self::Arm64Page64K => Codec::Arm64 {
+                page_shift: self.geometry().page_shift,
+            },
+        }
+    }
+
+    /// The first address that no process has.
+    pub fn task_size(self) -> u64 {
+        match self {
+            // The highest page below the hole is kept free.
+            Self::X86_64 => (1 << 47) - self.geometry().page_size(),
+            Self::Arm64Page4K | Self::Arm64Page16K | Self::Arm64Page64K => 1 << 48,
+        }
+    }
+}
+
+/// `/sys/kernel/mm/transparent_hugepage/enabled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThpMode {
+    /// Huge pages wherever they fit.
+    Always,
+    /// Where `MADV_HUGEPAGE` asks for them.
+    Madvise,
+    /// Nowhere.
+    Never,
+}
+
+/// How merging treats `VM_SOFTDIRTY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergeSoftDirty {
+    /// The merged mapping keeps the flag of the one that is extended.
+    KeepTarget,
+    /// The merged mapping has the flag if one of them had it (6.19 and later).
+    Sticky,
+}
+
+/// When a write to shared private memory may use the page instead of copying it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CowPolicy {
+    /// One mapping, whoever else holds a reference (up to 5.7; hugetlb up to this day).
+    Mapcount,
+    /// One mapping, and whoever takes a reference to read breaks the sharing first (5.8).
+    EarlyBreak,
+    /// One reference (5.9 to 5.18).
+    Refcount,
+    /// As `EarlyBreak`, with exact counts of swap: what was proposed against `Refcount`.
+    AndreaAccurate,
+    /// One reference, and a page that is writable with more of them is pinned: it is copied at
+    /// fork, and never made read-only.
+    LinusStrict,
+    /// The page is marked exclusive, or there is one reference (5.19 and later).
+    AnonExclusive,
+}
+
+/// A pool of hugetlb pages of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HugePool {
+    /// Base-two logarithm of the size.
+    pub shift: u32,
+    /// How many there are (`nr_hugepages`).
+    pub pages: u64,
+    /// How many more may be taken from other memory (`nr_overcommit_hugepages`).
+    pub overcommit: u64,
+}
+
+/// Everything that can differ between modelled machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The version.
+    pub kernel: Kernel,
+    /// The architecture.
+    pub arch: Arch,
+    /// `CONFIG_MEM_SOFT_DIRTY`.
+    pub soft_dirty: bool,
+    /// `CONFIG_MEMORY_FAILURE`.
+    pub memory_failure: bool,
+    /// `CONFIG_ANON_VMA_NAME` and the like do not matter; this is `CONFIG_PT_RECLAIM`: tables
+    /// that `MADV_DONTNEED` leaves empty are freed.
+    pub reclaims_tables: bool,
+    /// Pages of swap, 0 for none.
+    pub swap_pages: u64,
+    /// Pages of memory, for the overcommit heuristic.
+    pub memory_pages: u64,
+    /// Huge pages for private memory.
+    pub thp: ThpMode,
+    /// hugetlb pools, the default size first.
+    pub huge_pools: Vec<HugePool>,
+    /// Pages around a read fault of a file that are mapped with it (`fault_around_bytes`).
+    pub fault_around_pages: u64,
+    /// `vm.max_map_count`.
+    pub map_count_max: usize,
+    /// Lowest address of a mapping without privileges (`vm.mmap_min_addr`).
+    pub mmap_min_addr: u64,
+    /// How merging treats `VM_SOFTDIRTY`.
+    pub merge_soft_dirty: MergeSoftDirty,
+    /// When a page is used and when it is copied.
+    pub cow: CowPolicy,
+    /// The same for hugetlb.
+    pub cow_hugetlb: CowPolicy,
+}
+
+/// The sizes of hugetlb pages that one huge entry maps, the default size first.
+fn huge_shifts(arch: Arch) -> [u32; 2] {
+    let geometry = arch.geometry();
+    [geometry.shift(1), geometry.shift(2)]
+}
+
+impl Profile {
+    /// The machine of a kernel and an architecture with the usual configuration.
+    pub fn new(kernel: Kernel, arch: Arch) -> Self {
+        let is_x86 = arch == Arch::X86_64;
+        let geometry = arch.geometry();
+        Self {
+            kernel,
+            arch,
+            soft_dirty: is_x86,
+            memory_failure: true,
+            reclaims_tables: is_x86 && kernel >= Kernel::V6_18,
+            swap_pages: 0,
+            memory_pages: 1 << 22,
+            thp: ThpMode::Madvise,
+            huge_pools: huge_shifts(arch)
+                .map(|shift| HugePool {
+                    shift,
+                    pages: 0,
+                    overcommit: 0,
+                })
+                .to_vec(),
+            fault_around_pages: ((1 << 16) >> geometry.page_shift).max(1),
+            map_count_max: 65530,
+            mmap_min_addr: 1 << 16,
+            merge_soft_dirty: if kernel > Kernel::V6_18 {
+                MergeSoftDirty::Sticky
+            } else {
+                MergeSoftDirty::KeepTarget
+            },
+            cow: CowPolicy::AnonExclusive,
+            cow_hugetlb: CowPolicy::Mapcount,
+        }
+    }
+
+    /// The shape of page tables.
+    pub fn geometry(&self) -> Geometry {
+        self.arch.geometry()
+    }
+
+    /// The size of a page.
+    pub fn page_size(&self) -> u64 {
+        self.geometry().page_size()
+    }
+}

@@ -1,0 +1,156 @@
+//! `UFFDIO_COPY` (`userfaultfd_copy`).
+
+use space::Errno;
+
+use super::fill::{Source, Target, Transfer, What};
+use super::range;
+use crate::access::Kind;
+use crate::folio::Content;
+use crate::gup;
+use crate::machine::{Fd, Machine, Mm, Progress, Tid, World};
+use crate::profile::Kernel;
+use crate::stop::Stop;
+use crate::uapi::uffd::mode;
+use crate::vma::VmaFlags;
+
+/// Arguments of `UFFDIO_COPY` and `UFFDIO_MOVE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UffdCopy {
+    /// Where to.
+    pub dst: u64,
+    /// Where from.
+    pub src: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// `UFFDIO_COPY_MODE_*` or `UFFDIO_MOVE_MODE_*`.
+    pub mode: u64,
+}
+
+impl Machine {
+    /// Copies bytes of the caller into new pages of a range. The thread may sleep where the source
+    /// has a fault of its own.
+    pub fn uffd_copy(&mut self, tid: Tid, fd: Fd, args: UffdCopy) -> Transfer {
+        let target = match self.copy_target(tid, fd, &args) {
+            Ok(target) => target,
+            Err(left) => return left,
+        };
+        let before = match self.progress(tid) {
+            Some(&Progress::Copy { wait, .. }) if self.is_blocked(wait) => {
+                return Transfer {
+                    result: Err(Stop::Blocked(wait)),
+                    out: None,
+                };
+            }
+            Some(&Progress::Copy { done, .. }) => done,
+            _ => 0,
+        };
+        let source = |machine: &mut Self, at: u64, len: u64| {
+            let (world, process) = machine.halves(tid)?;
+            read_source(world, &mut process.mm, tid, args.src + at, len)
+        };
+        let page_size = self.world.page_size();
+        let filled = self.fill(&target, before, |machine, at| {
+            source(machine, at, page_size).map(Source::Bytes)
+        });
+        match filled {
+            Err((done, Stop::Blocked(wait))) => {
+                if let Ok(task) = self.task_mut(tid) {
+                    task.progress = Some(Progress::Copy { wait, done });
+                }
+                Transfer {
+                    result: Err(Stop::Blocked(wait)),
+                    out: None,
+                }
+            }
+            ended => {
+                let resumed = matches!(self.progress(tid), Some(Progress::Copy { .. }));
+                if resumed && let Ok(task) = self.task_mut(tid) {
+                    task.progress = None;
+                }
+                self.end_fill(&target, args.mode & mode::DONTWAKE != 0, ended)
+            }
+        }
+    }
+
+    /// The checks of the call.
+    fn copy_target(&self, tid: Tid, fd: Fd, args: &UffdCopy) -> Result<Target, Transfer> {
+        let resumes = matches!(self.progress(tid), Some(Progress::Copy { .. }));
+        let uffd = self.uffd_ready(tid, fd).map_err(Transfer::refused)?;
+        if !resumes && self.is_changing(uffd) {
+            return Err(Transfer::failed(Errno::EAGAIN));
+        }
+        let world = &self.world;
+        range::check_unaligned(world, args.src, args.len).map_err(Transfer::refused)?;
+        range::check(world, args.dst, args.len).map_err(Transfer::refused)?;
+        let protection =
+            protection_of(world, args.mode, mode::DONTWAKE).map_err(Transfer::refused)?;
+        let pid = self.context(uffd).pid;
+        self.process(pid).map_err(Transfer::refused)?;
+        Ok(Target {
+            uffd,
+            start: args.dst,
+            len: args.len,
+            protection,
+            what: What::Bytes,
+        })
+    }
+
+    /// What all calls that fill do at their end: waking, and the output field.
+    pub(super) fn end_fill(
+        &mut self,
+        target: &Target,
+        dontwake: bool,
+        filled: Result<(), (u64, Stop)>,
+    ) -> Transfer {
+        let done = match filled {
+            Ok(()) => target.len,
+            Err((0, Stop::Failed(errno))) => return Transfer::failed(errno),
+            Err((done, _)) => done,
+        };
+        if !dontwake {
+            let context = self.context_mut(target.uffd);
+            context.wake(target.start, target.start + done);
+        }
+        Transfer::done(done, target.len)
+    }
+}
+
+/// The protection that a mode of `COPY` or `CONTINUE` asks for, if it knows no other bits.
+///
+/// # Errors
+///
+/// `EINVAL`.
+pub(super) fn protection_of(world: &World, mode: u64, others: u64) -> Result<VmaFlags, Errno> {
+    let rwp = if world.profile.kernel >= Kernel::V7_3 {
+        mode::RWP
+    } else {
+        0
+    };
+    if mode & !(others | mode::WP | rwp) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut protection = VmaFlags::empty();
+    protection.set(VmaFlags::UFFD_WP, mode & mode::WP != 0);
+    protection.set(VmaFlags::UFFD_RWP, mode & rwp != 0);
+    Ok(protection)
+}
+
+/// `copy_from_user` of one page: a page that is read as a whole is passed on as it is.
+pub(super) fn read_source(
+    world: &mut World,
+    mm: &mut Mm,
+    tid: Tid,
+    src: u64,
+    len: u64,
+) -> Result<Content, Stop> {
+    if world.offset_in_page(src) == 0 && len == world.page_size() {
+        let pfn = crate::access::reach_by_kernel(world, mm, tid, src, Kind::Load)?;
+        return Ok(world.frames.frame(pfn).content.clone());
+    }
+    let page_size = world.frames.page_size();
+    let mut bytes = vec![0; page_size];
+    gup::copy_in(world, mm, tid, src, &mut bytes)?;
+    let mut content = Content::ZERO;
+    content.write(0, &bytes, page_size);
+    Ok(content)
+}

@@ -1,0 +1,44 @@
+//! `read` of a userfaultfd (`userfaultfd_ctx_read`).
+
+use space::Errno;
+
+use super::UffdMsg;
+use super::context::{Event, QueuedEvent};
+use crate::machine::{Descriptor, Fd, Machine, Tid};
+use crate::uapi::uffd::Features;
+
+impl Machine {
+    /// The next fault that nobody has read, or else the next event. The thread that waits for an
+    /// event goes on; the one that waits for a page does not.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` where there is nothing to read, also of a descriptor that would have the reader
+    /// sleep; `EINVAL` before `UFFDIO_API`.
+    pub fn uffd_read(&mut self, tid: Tid, fd: Fd) -> Result<UffdMsg, Errno> {
+        let uffd = self.uffd_ready(tid, fd)?;
+        let context = self.context_mut(uffd);
+        let names_thread = context.has(Features::THREAD_ID);
+        if let Some(waiter) = context.pending.pop_front() {
+            context.read.push(waiter);
+            return Ok(UffdMsg::Pagefault {
+                flags: waiter.flags,
+                address: waiter.address,
+                ptid: if names_thread { waiter.tid.0 } else { 0 },
+            });
+        }
+        let QueuedEvent { event, .. } = context.events.pop_front().ok_or(Errno::EAGAIN)?;
+        context.changing -= 1;
+        Ok(match event {
+            Event::Fork { new } => {
+                let child = self.context(new).pid;
+                let (_, process) = self.halves(tid)?;
+                let fd = process.add_fd(Descriptor::Uffd(new));
+                UffdMsg::Fork { fd, child }
+            }
+            Event::Remap { from, to, len } => UffdMsg::Remap { from, to, len },
+            Event::Remove { start, end } => UffdMsg::Remove { start, end },
+            Event::Unmap { start, end } => UffdMsg::Unmap { start, end },
+        })
+    }
+}
