@@ -1,0 +1,73 @@
+//! What a kernel may do either way.
+
+use crate::outcome::Answer;
+use crate::program::{Advice, Op, Step};
+
+/// A set of answers that are all right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Allowance {
+    /// Its name.
+    pub name: &'static str,
+    /// Why the kernel may do it.
+    pub reason: &'static str,
+    /// Where in the kernel's source.
+    pub source: &'static str,
+}
+
+/// Every allowance.
+const ALL: &[Allowance] = &[ENDLESS_GUARD];
+
+/// `MADV_GUARD_INSTALL` over write-protection markers of a file mapping.
+const ENDLESS_GUARD: Allowance = Allowance {
+    name: "endless-guard-install",
+    reason: "zapping leaves a uffd-wp marker where a registered file mapping is cleared, and \
+             installing guards wants empty entries: the call starts again for ever",
+    source: "6.18 mm/madvise.c madvise_guard_install, mm/memory.c zap_install_uffd_wp_if_needed",
+};
+
+/// The allowances with how often each was needed.
+#[derive(Clone, Debug)]
+pub struct Allowances {
+    hits: Vec<u64>,
+}
+
+impl Default for Allowances {
+    fn default() -> Self {
+        Self {
+            hits: vec![0; ALL.len()],
+        }
+    }
+}
+
+impl Allowances {
+    /// Every allowance, with its hits.
+    pub fn hits(&self) -> impl Iterator<Item = (&'static Allowance, u64)> {
+        ALL.iter().zip(self.hits.iter().copied())
+    }
+
+    /// Adds the hits of another count.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.hits.iter_mut().zip(&other.hits) {
+            *mine += theirs;
+        }
+    }
+
+    fn hit(&mut self, allowance: &Allowance) -> bool {
+        let index = ALL.iter().position(|known| known == allowance);
+        self.hits[index.expect("an allowance of the list")] += 1;
+        true
+    }
+
+    /// Tells whether the kernel and the model may give these answers.
+    pub(super) fn answers(&mut self, step: &Step, kernel: Answer, model: Answer) -> bool {
+        if kernel == model {
+            return true;
+        }
+        if kernel == Answer::Endless {
+            let guard = Advice::of("guard-install");
+            return matches!(step.op, Op::Madvise { advice, .. } if advice == guard)
+                && self.hit(&ENDLESS_GUARD);
+        }
+        false
+    }
+}

@@ -1,0 +1,105 @@
+//! Every case on the live kernel; and that cases can fail.
+
+use space::Errno;
+
+use super::*;
+use crate::outcome::{Answer, Outcome};
+
+const GEOMETRY: Geometry = Geometry::X86_64;
+
+fn failures(findings: &[Finding]) -> Vec<String> {
+    let failed = findings
+        .iter()
+        .filter(|finding| finding.result == Verdict::Fail);
+    failed
+        .map(|finding| format!("{}/{}: {}", finding.family, finding.name, finding.why))
+        .collect()
+}
+
+fn run(ground: &mut dyn Ground) -> Vec<Finding> {
+    let cases = cases(GEOMETRY).unwrap_or_else(|error| panic!("{error}"));
+    cases.iter().map(|case| judge(case, ground)).collect()
+}
+
+#[test]
+fn there_are_cases_of_every_family() {
+    let cases = cases(GEOMETRY).unwrap_or_else(|error| panic!("{error}"));
+    assert!(cases.len() >= 350, "{}", cases.len());
+    let mut names: Vec<_> = cases.iter().map(|case| (case.family, &case.name)).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), cases.len(), "names come once");
+}
+
+#[test]
+fn the_live_kernel_passes() {
+    let mut kernel = LiveKernel::new(GEOMETRY);
+    if let Some(error) = kernel.pool_error() {
+        println!("cases with huge pages may be skipped: {error}");
+    }
+    let findings = run(&mut kernel);
+    assert_eq!(failures(&findings), Vec::<String>::new());
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.result == Verdict::Pass)
+    );
+}
+
+/// What the model does not do yet: it neither poisons pages nor collapses shared memory. A case that
+/// passes is to be taken from here.
+const MISSING: [&str; 8] = [
+    "memory-failure/madv-hard-fork",
+    "memory-failure/madv-hard-range",
+    "memory-failure/madv-hard.anon",
+    "memory-failure/madv-hard.dirty-shmem",
+    "memory-failure/madv-soft.anon",
+    "memory-failure/madv-soft.dirty-shmem",
+    "memory-failure/read",
+    "uffd-unit-tests/minor-collapse",
+];
+
+#[test]
+fn the_model_passes_but_for_what_it_lacks() {
+    let failures = failures(&run(&mut Modelled::default()));
+    let mut failed: Vec<&str> = failures
+        .iter()
+        .filter_map(|failure| failure.split(": ").next())
+        .collect();
+    failed.sort_unstable();
+    assert_eq!(failed, MISSING, "{failures:#?}");
+}
+
+/// A kernel that fails where it should succeed and succeeds where it should fail.
+struct Wrong(LiveKernel);
+
+impl Ground for Wrong {
+    fn run(&mut self, program: &Program) -> Result<Vec<Outcome>, String> {
+        let mut outcomes = self.0.run(program)?;
+        for outcome in &mut outcomes {
+            outcome.answer = match outcome.answer {
+                Answer::Value(_) => Answer::Errno(Errno(22)),
+                _ => Answer::Value(0),
+            };
+        }
+        Ok(outcomes)
+    }
+
+    fn features(&mut self, program: &Program) -> Features {
+        self.0.features(program)
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.0.geometry()
+    }
+}
+
+#[test]
+fn a_wrong_kernel_fails_everywhere() {
+    let findings = run(&mut Wrong(LiveKernel::new(GEOMETRY)));
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.result != Verdict::Pass)
+    );
+}
