@@ -39,8 +39,13 @@ pub(crate) enum Command {
     /// Look at, check, export or remove stored snapshots.
     #[command(subcommand)]
     Snapshots(Snapshots),
+    /// Check what Linux's memory management must do, case by case, on this kernel or on the model.
+    Conformance(Conformance),
     /// Show everything once, on a program of our own.
     Demo(Demo),
+    /// Hold the model of memory management against this machine's kernel.
+    #[command(subcommand)]
+    Oracle(Oracle),
     /// The program that the demo looks at.
     #[command(hide = true)]
     DemoWorkload(DemoWorkload),
@@ -227,6 +232,37 @@ pub(crate) struct GcArgs {
     pub(crate) dry_run: bool,
 }
 
+/// Arguments of `conformance`.
+#[derive(Args, Debug)]
+pub(crate) struct Conformance {
+    /// What the cases run on.
+    #[arg(long, value_enum, default_value_t = Ground::Mm, conflicts_with = "markdown")]
+    pub(crate) on: Ground,
+    /// Only cases with this in FAMILY/NAME.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) only: String,
+    /// Run the cases that poison memory too: this kernel loses a few pages until it restarts.
+    #[arg(long)]
+    pub(crate) allow_poisoning: bool,
+    /// Run on both, and write a page with a table of all cases.
+    #[arg(long, conflicts_with_all = ["json", "only"])]
+    pub(crate) markdown: bool,
+}
+
+/// What can be held to the cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ground {
+    /// The running kernel, in child processes.
+    Kernel,
+    /// The model of it.
+    Mm,
+}
+
 /// Arguments of `demo`.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
@@ -313,4 +349,67 @@ mod tests {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }
+}
+
+/// What the oracle shall do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Oracle {
+    /// Run random programs on the kernel and on the model, and compare after every step.
+    Run(OracleRun),
+    /// Run one program from a file.
+    Replay(OracleReplay),
+}
+
+/// Arguments of `oracle run`.
+#[derive(Args, Debug)]
+pub(crate) struct OracleRun {
+    /// Stop after this many compared steps. [default: with neither limit, 30 seconds]
+    #[arg(long)]
+    pub(crate) steps: Option<u64>,
+    /// Stop after this time.
+    #[arg(long, value_name = "S")]
+    pub(crate) seconds: Option<u64>,
+    /// What the programs are drawn from. [default: another each time, and printed]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// The kernel that the model plays: 6.1, 6.12, 6.18 or 7.3. [default: the running one]
+    #[arg(long, value_name = "P")]
+    pub(crate) profile: Option<String>,
+    /// Only programs of these families: mapping, userfault, fork, fork-userfault, pin, hugetlb,
+    /// thp, handler.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) family: Vec<String>,
+    /// Leave these operations out.
+    #[arg(long, value_name = "OP", value_delimiter = ',')]
+    pub(crate) without: Vec<String>,
+    /// Show how often each operation ended how.
+    #[arg(long)]
+    pub(crate) coverage: bool,
+    /// Write the shrunk programs that differ into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Arguments of `oracle replay`.
+#[derive(Args, Debug)]
+pub(crate) struct OracleReplay {
+    /// The program.
+    pub(crate) file: PathBuf,
+    /// What it runs on.
+    #[arg(long, value_enum, default_value_t = SideArg::Both)]
+    pub(crate) on: SideArg,
+    /// The kernel that the model plays. [default: the running one]
+    #[arg(long, value_name = "P")]
+    pub(crate) profile: Option<String>,
+}
+
+/// What a program runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SideArg {
+    /// The running kernel.
+    Kernel,
+    /// The model.
+    Mm,
+    /// Both, compared.
+    Both,
 }

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod conformance;
 mod demo;
 mod doctor;
 mod generate;
+mod oracle;
 mod out;
 mod outcome;
 mod snapshot;
@@ -53,6 +55,8 @@ fn run(command: Command, out: &mut Out) -> Result<Outcome> {
         Command::Watch(args) => watch::run(&args, out),
         Command::Snapshot(args) => snapshot::run(&args, out),
         Command::Snapshots(command) => snapshots::run(&command, out),
+        Command::Oracle(command) => oracle::run(&command, out),
+        Command::Conformance(args) => conformance::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::DemoWorkload(args) => demo::workload::run(&args),
         Command::Generate(args) => generate::run(&args, out),

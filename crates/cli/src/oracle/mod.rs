@@ -1,0 +1,237 @@
+//! `oracle`: the model of memory management held against the running kernel.
+
+mod replay;
+
+use std::fs;
+use std::io::Write;
+use std::panic;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use lab::generate::Family;
+use lab::oracle::{self as lab_oracle, Found, Options, Report, Subject};
+use serde::Serialize;
+
+use crate::args::{Oracle, OracleRun};
+use crate::out::{BOLD, DIM, Out, paint};
+use crate::outcome::Outcome;
+use crate::table::{Side, Table};
+use crate::units::{as_f64, count};
+
+/// How long a run takes that was given no limit.
+const TIME: Duration = Duration::from_secs(30);
+
+/// A run in numbers.
+#[derive(Debug, Serialize)]
+struct ReportJson {
+    steps: u64,
+    seconds: f64,
+    seed: u64,
+    divergences: u64,
+    programs: u64,
+    success_percent: f64,
+    found: Vec<FoundJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<Vec<RowJson>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowances: Option<Vec<AllowanceJson>>,
+}
+
+/// One kind of divergence.
+#[derive(Debug, Serialize)]
+struct FoundJson {
+    family: Family,
+    seed: u64,
+    times: u64,
+    what: String,
+    program: String,
+}
+
+/// One line of the coverage.
+#[derive(Debug, Serialize)]
+struct RowJson {
+    operation: String,
+    outcome: String,
+    count: u64,
+}
+
+/// An allowance and how often it was needed.
+#[derive(Debug, Serialize)]
+struct AllowanceJson {
+    name: &'static str,
+    reason: &'static str,
+    source: &'static str,
+    hits: u64,
+}
+
+/// Carries out the command.
+///
+/// # Errors
+///
+/// Fails if there is no kernel to compare with, or if the child processes fail.
+pub(crate) fn run(command: &Oracle, out: &mut Out) -> Result<Outcome> {
+    match command {
+        Oracle::Run(args) => compare(args, out),
+        Oracle::Replay(args) => replay::run(args, out),
+    }
+}
+
+fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
+    let subject = Subject::of_this_machine(args.profile.as_deref())?;
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    let time = args.seconds.map(Duration::from_secs);
+    let options = Options {
+        seed,
+        steps: args.steps,
+        time: time.or(args.steps.is_none().then_some(TIME)),
+        families: families(args, &subject)?,
+        without: args.without.clone(),
+    };
+    if !out.json {
+        writeln!(out, "seed {seed}")?;
+        out.flush()?;
+    }
+    // A model that panics is a divergence, which is printed with its program.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let mut shown = Ok(());
+    let report = lab_oracle::run(&subject, &options, |found| {
+        if shown.is_ok() {
+            shown = show(found, args.out.as_deref(), out);
+        }
+    });
+    panic::set_hook(hook);
+    let report = report?;
+    shown?;
+    print(args, seed, &report, out)?;
+    Ok(Outcome::found_if(report.divergences > 0))
+}
+
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::from(now.subsec_nanos()) ^ (now.as_secs() & 0xFFFF_FFFF)
+}
+
+fn families(args: &OracleRun, subject: &Subject) -> Result<Vec<Family>> {
+    if args.family.is_empty() {
+        let usable = |family: &Family| *family != Family::Hugetlb || subject.has_huge_pages();
+        return Ok(Family::ALL.iter().copied().filter(usable).collect());
+    }
+    let family =
+        |name: &String| Family::of(name).ok_or_else(|| anyhow!("no family is named {name}"));
+    args.family.iter().map(family).collect()
+}
+
+fn show(found: &Found, folder: Option<&Path>, out: &mut Out) -> Result<()> {
+    if !out.json {
+        writeln!(
+            out,
+            "{}\n{}",
+            paint(BOLD, "the model and the kernel part:"),
+            found.text()
+        )?;
+        out.flush()?;
+    }
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let letter = |letter: char| {
+            if letter.is_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        };
+        let name: String = found.divergence.signature().chars().map(letter).collect();
+        let path = folder.join(format!("{name}.txt"));
+        fs::write(&path, found.text()).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn print(args: &OracleRun, seed: u64, report: &Report, out: &mut Out) -> Result<()> {
+    let seconds = report.time.as_secs_f64();
+    if out.json {
+        let found = |found: &Found| FoundJson {
+            family: found.family,
+            seed: found.seed,
+            times: found.times,
+            what: found.divergence.to_string(),
+            program: found.program.to_string(),
+        };
+        let row = |(operation, outcome, count): (&str, &str, u64)| RowJson {
+            operation: operation.to_owned(),
+            outcome: outcome.to_owned(),
+            count,
+        };
+        let allowances = report
+            .allowances
+            .hits()
+            .map(|(allowance, hits)| AllowanceJson {
+                name: allowance.name,
+                reason: allowance.reason,
+                source: allowance.source,
+                hits,
+            });
+        return out.json_line(&ReportJson {
+            steps: report.steps,
+            seconds,
+            seed,
+            divergences: report.divergences,
+            programs: report.programs,
+            success_percent: report.coverage.success_percent(),
+            found: report.found.iter().map(found).collect(),
+            coverage: args
+                .coverage
+                .then(|| report.coverage.rows().map(row).collect()),
+            allowances: args.coverage.then(|| allowances.collect()),
+        });
+    }
+    if args.coverage {
+        coverage(report, out)?;
+    }
+    for found in &report.found {
+        writeln!(
+            out,
+            "{} times: {}",
+            count(found.times),
+            found.divergence.signature()
+        )?;
+    }
+    let rate = as_f64(report.steps) / seconds.max(f64::MIN_POSITIVE);
+    let percent = report.coverage.success_percent();
+    writeln!(
+        out,
+        "{} steps in {} programs and {seconds:.1} s ({rate:.0} a second), {percent:.0} % succeed; \
+         {} programs diverged",
+        count(report.steps),
+        count(report.programs),
+        count(report.divergences)
+    )?;
+    Ok(())
+}
+
+fn coverage(report: &Report, out: &mut Out) -> Result<()> {
+    let mut table = Table::new(&[
+        ("operation", Side::Left),
+        ("outcome", Side::Left),
+        ("times", Side::Right),
+    ]);
+    for (operation, outcome, times) in report.coverage.rows() {
+        table.line([operation.to_owned(), outcome.to_owned(), count(times)]);
+    }
+    table.print(out)?;
+    for (allowance, hits) in report.allowances.hits() {
+        let source = paint(DIM, allowance.source);
+        writeln!(
+            out,
+            "allowed {} times: {}\n  {}\n  {source}",
+            count(hits),
+            allowance.name,
+            allowance.reason
+        )?;
+    }
+    Ok(())
+}
