@@ -1,14 +1,23 @@
-//! Lists the conformance cases, so that the library carries them with it.
+//! Lists the conformance cases, so that the library carries them with it, and the oracle's
+//! regressions, so that its test does.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let root = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("cases");
+    let folder =
+        |name| Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join(name);
+    let out = |name| Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join(name);
+    fs::write(out("cases.rs"), cases(&folder("cases"))?)?;
+    fs::write(out("regressions.rs"), regressions(&folder("regressions"))?)
+}
+
+/// Family, name and text of each case.
+fn cases(root: &Path) -> io::Result<String> {
     println!("cargo::rerun-if-changed={}", root.display());
     let mut list = String::from("&[\n");
-    for family in entries(&root)? {
+    for family in entries(root)? {
         println!("cargo::rerun-if-changed={}", family.display());
         for file in entries(&family)? {
             let (family, mut name) = (stem(&family), stem(&file));
@@ -20,8 +29,20 @@ fn main() -> io::Result<()> {
         }
     }
     list.push(']');
-    let out = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("cases.rs");
-    fs::write(out, list)
+    Ok(list)
+}
+
+/// Name and text of each program.
+fn regressions(root: &Path) -> io::Result<String> {
+    println!("cargo::rerun-if-changed={}", root.display());
+    let mut list = String::from("&[\n");
+    for file in entries(root)? {
+        let name = stem(&file);
+        writeln!(list, "    ({name:?}, include_str!({file:?})),")
+            .expect("a string takes everything");
+    }
+    list.push(']');
+    Ok(list)
 }
 
 /// What a folder holds, in order.

@@ -78,9 +78,7 @@ fn emulator(
         command.args(["-M", "virt"]);
     }
     let memory = MEMORY_MIB.to_string();
-    command.args([
-        "-cpu", kernel.cpu, "-accel", "tcg", "-smp", "2", "-m", &memory,
-    ]);
+    command.args(["-cpu", kernel.cpu, "-accel", "tcg", "-m", &memory]);
     command.args(["-nographic", "-no-reboot", "-nic", "none", "-kernel"]);
     command.arg(image.kernel()).arg("-initrd").arg(initramfs);
     command.arg("-drive");
@@ -110,7 +108,8 @@ fn read_lines(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-/// Shows and reads lines until the guest has ended; tells why it has to be ended, if so.
+/// Shows and reads lines until the guest has ended, and keeps each with its time; tells why the guest
+/// has to be ended, if so.
 fn follow(
     name: &str,
     lines: &Receiver<String>,
@@ -121,7 +120,8 @@ fn follow(
     loop {
         match lines.recv_timeout(SILENCE) {
             Ok(line) => {
-                writeln!(log, "{line}").context("keeping the console")?;
+                let seconds = start.elapsed().as_secs_f64();
+                writeln!(log, "{seconds:6.1} {line}").context("keeping the console")?;
                 if console.line(&line) {
                     println!("{name}: {line}");
                 }

@@ -3,10 +3,10 @@
 use std::fmt;
 
 /// A kernel of Debian's, as its packages name it.
-pub(crate) struct Kernel {
+pub(super) struct Kernel {
     /// What the command line and the tables call it.
-    pub(crate) name: &'static str,
-    pub(crate) architecture: Architecture,
+    pub(super) name: &'static str,
+    pub(super) architecture: Architecture,
     /// The package that depends on the newest image.
     pub(super) package: &'static str,
     /// The suite that has it.
@@ -23,13 +23,13 @@ const HASWELL: &str = "Haswell-noTSX,pcid=off,tsc-deadline=off,invpcid=off";
 
 /// What a guest's processor understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Architecture {
+pub(super) enum Architecture {
     Amd64,
     Arm64,
 }
 
 /// Every kernel that runs in a guest.
-pub(crate) const KERNELS: &[Kernel] = &[
+pub(super) const KERNELS: &[Kernel] = &[
     Kernel {
         name: "6.1-amd64",
         architecture: Architecture::Amd64,

@@ -13,7 +13,7 @@ use super::programs::Programs;
 /// The script that a guest begins with.
 const INIT: &str = include_str!("guest/init.sh");
 /// A suite that takes longer is ended by the guest, and counts as failed.
-pub(super) const SUITE_LIMIT_S: u32 = 600;
+pub(super) const SUITE_LIMIT_S: u32 = 900;
 /// What the kernel never says when all is well. (It may be slow here, and say so.)
 pub(super) const COMPLAINTS: &str = "Oops|kernel BUG|WARNING:|BUG: [^s]|Bad page|Bad rss\
     |general protection fault|Unable to handle kernel|refcount_t:|possible recursive";

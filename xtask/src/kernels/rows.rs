@@ -37,7 +37,7 @@ struct Bench<'a> {
 /// # Errors
 ///
 /// Where something can't be built or run that is there.
-pub(crate) fn test(
+pub(super) fn test(
     workspace: &Workspace,
     kernels: &[&Kernel],
     filters: &[String],
@@ -46,14 +46,14 @@ pub(crate) fn test(
     let bench = match Bench::set_up(workspace, filters) {
         Ok(bench) => bench,
         Err(error) => {
-            skip(kernels, &error, report);
+            skip(kernels, &format!("{error:#}"), report);
             return Ok(());
         }
     };
     let amd64 = match bench.rust(Architecture::Amd64) {
         Ok(rust) => bench.build(Architecture::Amd64, &rust)?,
         Err(error) => {
-            skip(kernels, &error, report);
+            skip(kernels, &format!("{error:#}"), report);
             return Ok(());
         }
     };
@@ -64,7 +64,7 @@ pub(crate) fn test(
     if !foreign.is_empty() {
         match bench.rust(Architecture::Arm64) {
             Ok(rust) => arm64 = Some(bench.build(Architecture::Arm64, &rust)?),
-            Err(error) => skip(&foreign, &error, report),
+            Err(error) => skip(&foreign, &format!("{error:#}"), report),
         }
     }
     let kept = bench.folder.join("kept");
@@ -96,8 +96,11 @@ pub(crate) fn test(
         if abroad::is_wanted(filters) {
             suites.push(abroad::read(&amd64, &bench.tools, &out.join("kept"))?);
         }
-        for suite in suites {
+        for mut suite in suites {
             if !suite.counts.is_empty() || filters.is_empty() {
+                for line in &mut suite.counts.skipped {
+                    *line = format!("{} {line}", kernel.name);
+                }
                 let name = format!("{} {}", kernel.name, suite.name);
                 report.add(name, suite.counts, suite.time);
             }
@@ -196,10 +199,10 @@ fn in_parallel<'a>(
 }
 
 /// Counts kernels as skipped.
-fn skip(kernels: &[&Kernel], why: &anyhow::Error, report: &mut Report) {
+pub(super) fn skip(kernels: &[&Kernel], why: &str, report: &mut Report) {
     for kernel in kernels {
         let counts = Counts {
-            skipped: vec![format!("everything on {}: {why:#}", kernel.name)],
+            skipped: vec![format!("{} everything: {why}", kernel.name)],
             ..Counts::default()
         };
         report.add(kernel.name.to_owned(), counts, Duration::ZERO);

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: installs what the tests need, runs the cheap checks, builds every test once,
-//! runs each test program by itself and counts.
+//! runs each test program by itself and counts; then does so on other kernels ([`kernels`]).
 //!
 //! # Skipped tests
 //!
@@ -15,6 +15,9 @@
 //! |---|---|
 //! | `ONIONSKIN_SKIPS` | a file to append skipped tests to |
 //! | `ONIONSKIN_MOTO` | the S3 server for tests, `moto_server`; unset if there is none |
+//! | `ONIONSKIN_PROGRAMS` | a folder of C programs, where there is no compiler: in guests |
+//! | `ONIONSKIN_SLOW`, `ONIONSKIN_KILLS`, `ONIONSKIN_FORKS` | in guests: to repeat less |
+//! | `ONIONSKIN_KEEP`, `ONIONSKIN_KEPT` | folders of snapshots that go from kernel to kernel |
 //! | `PATH` | begins with a folder that holds `redis-server` if xtask provided it |
 
 mod hugepages;
@@ -31,6 +34,7 @@ use clap::Args;
 use self::hugepages::HugePages;
 use self::report::{Counts, Report};
 use crate::check;
+use crate::kernels;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask test`.
@@ -39,7 +43,8 @@ pub(crate) struct Options {
     /// Install nothing: tests whose tools are missing say that they are skipped.
     #[arg(long)]
     no_install: bool,
-    /// Run only the tests whose names contain one of these, without the checks.
+    /// Run only the tests whose names contain one of these, without the checks and on the
+    /// machine's own kernel only.
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
 }
@@ -77,6 +82,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         }
     }
     drop(huge_pages);
+    if options.filters.is_empty() {
+        kernels::test(workspace, !options.no_install, &mut report)?;
+    }
     print!("\n{report}");
     Ok(report.total().failed == 0)
 }

@@ -56,7 +56,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.total();
-        for line in &total.skipped {
+        for line in fold(&total.skipped) {
             writeln!(out, "skipped: {line}")?;
         }
         let width = self
@@ -103,6 +103,31 @@ impl fmt::Display for Report {
     }
 }
 
+/// Puts the parts of a test that were skipped for the same reason into one line.
+fn fold(skipped: &[String]) -> Vec<String> {
+    let mut lines: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for line in skipped {
+        let (name, reason) = line.split_once(": ").unwrap_or((line, ""));
+        let (test, part) = match name.split_once('/') {
+            Some((test, part)) => (test, vec![part]),
+            None => (name, Vec::new()),
+        };
+        let same = |known: &&mut (&str, &str, Vec<&str>)| {
+            (known.0, known.1) == (test, reason) && !known.2.is_empty() && !part.is_empty()
+        };
+        match lines.iter_mut().find(same) {
+            Some((.., parts)) => parts.extend(part),
+            None => lines.push((test, reason, part)),
+        }
+    }
+    let text = |(test, reason, parts): (&str, &str, Vec<&str>)| match parts.as_slice() {
+        [] => format!("{test}: {reason}"),
+        [part] => format!("{test}/{part}: {reason}"),
+        parts => format!("{test}/{{{}}}: {reason}", parts.join(", ")),
+    };
+    lines.into_iter().map(text).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +154,19 @@ mod tests {
         assert_eq!(lines.first(), Some(&"skipped: a: no root"));
         assert_eq!(lines[2], "one            3        1        1      1.2");
         assert_eq!(lines.last(), Some(&"5 passed, 1 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn parts_that_were_skipped_for_the_same_reason_share_a_line() {
+        let skipped = [
+            "a/x: no swap",
+            "b: no swap",
+            "a/y/z: no swap",
+            "a/w: no root",
+        ];
+        assert_eq!(
+            fold(&skipped.map(str::to_owned)),
+            ["a/{x, y/z}: no swap", "b: no swap", "a/w: no root"]
+        );
     }
 }

@@ -1,10 +1,10 @@
 //! What a kernel or a model has by its version and configuration, found by asking it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Terms, check};
 use crate::outcome::Outcome;
-use crate::program::{Geometry, Program};
+use crate::program::{Features as Userfault, Geometry, Op, Program, RegisterMode, Step, expect};
 
 /// A feature: its name, why a case is skipped without it, and the program that shows what it says
 /// only where the feature is.
@@ -14,7 +14,7 @@ struct Feature {
     probe: &'static str,
 }
 
-const FEATURES: [Feature; 13] = [
+const FEATURES: [Feature; 21] = [
     Feature {
         name: "hugetlb",
         lacking: "no huge pages are to be had",
@@ -24,6 +24,11 @@ const FEATURES: [Feature; 13] = [
         name: "guard",
         lacking: "there are no guard regions (before Linux 6.13)",
         probe: "mmap @0 1p r|w private|fixed|anon - 0\nmadvise @0 1p guard-install\n",
+    },
+    Feature {
+        name: "maps",
+        lacking: "the kernel does not tell a process its mappings by PROCMAP_QUERY (before Linux 6.11)",
+        probe: "mmap @0 1p r|w private|fixed|anon - 0\n  maps @0..1p:rw-p\n",
     },
     Feature {
         name: POISONING,
@@ -50,6 +55,21 @@ const FEATURES: [Feature; 13] = [
         probe: "userfaultfd u0 nonblock\napi u0 0xaa move\n",
     },
     Feature {
+        name: "pagefault-flag-wp",
+        lacking: "userfaultfd has no write protection here",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa pagefault-flag-wp\n",
+    },
+    Feature {
+        name: "poison",
+        lacking: "there is no UFFDIO_POISON (before Linux 6.6)",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa poison\n",
+    },
+    Feature {
+        name: "populate-stops",
+        lacking: "populating goes on behind a hole (before Linux 6.10)",
+        probe: "mmap @1p 1p r|w private|fixed|anon - 0\nmadvise @0 2p populate-write => ENOMEM\n  see @0 - -\n",
+    },
+    Feature {
         name: "ring",
         lacking: "there is no io_uring",
         probe: "ring r0\n",
@@ -58,6 +78,11 @@ const FEATURES: [Feature; 13] = [
         name: "rwp",
         lacking: "there is no read-write protection (before Linux 7.3)",
         probe: "userfaultfd u0 nonblock\napi u0 0xaa rwp\n",
+    },
+    Feature {
+        name: "scan",
+        lacking: "there is no PAGEMAP_SCAN (before Linux 6.7)",
+        probe: "mmap @0 1p r|w private|fixed|anon - 0\nscan @0 @1p 0 1 0 0 present 0 present => 0\n",
     },
     Feature {
         name: "scans-unpopulated",
@@ -87,6 +112,21 @@ const FEATURES: [Feature; 13] = [
         lacking: "there are no transparent huge pages",
         probe: "huge on\nwindow 1h\nmmap @0 1h r|w private|fixed|anon - 0\nmadvise @0 1h hugepage\n\
                 store @0 1\n  see @0 P*512\n",
+    },
+    Feature {
+        name: "wp-async",
+        lacking: "there is no asynchronous write protection (before Linux 6.7)",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa wp-async\n",
+    },
+    Feature {
+        name: "wp-hugetlbfs-shmem",
+        lacking: "files in memory can't be write-protected here",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa wp-hugetlbfs-shmem\n",
+    },
+    Feature {
+        name: "wp-unpopulated",
+        lacking: "memory that isn't there can't be write-protected (before Linux 6.4)",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa wp-unpopulated\n",
     },
 ];
 
@@ -130,6 +170,41 @@ impl Features {
     fn has(&self, name: &str) -> bool {
         self.0.get(name).copied().unwrap_or(false)
     }
+}
+
+/// What the steps of a program ask for, beside what it says that it needs: calls and features that
+/// older kernels have not, where they are meant to succeed.
+pub(super) fn implied(program: &Program) -> BTreeSet<&'static str> {
+    let mut needs = BTreeSet::new();
+    for step in &program.steps {
+        if step.expect.mappings.is_some() {
+            needs.insert("maps");
+        }
+        match step.op {
+            Op::Scan { .. } => {
+                needs.insert("scan");
+            }
+            Op::Api { features, .. } if succeeds(step) => {
+                let asked = Userfault::NAMES
+                    .iter()
+                    .filter(|(_, bit)| features.0 & bit != 0);
+                needs.extend(asked.map(|(name, _)| *name).filter(|name| is_known(name)));
+            }
+            Op::Register { mode, .. }
+                if succeeds(step) && mode.0 & RegisterMode::of(&["wp"]).0 != 0 =>
+            {
+                needs.insert("pagefault-flag-wp");
+            }
+            _ => {}
+        }
+    }
+    needs
+}
+
+/// Tells whether a step has to succeed, whatever the kernel has.
+fn succeeds(step: &Step) -> bool {
+    let fails = |one: &expect::Alternative| matches!(one.answer, expect::Answer::Errno(_));
+    !step.expect.outcomes.iter().any(fails)
 }
 
 /// Tells whether a condition names a feature that there is.

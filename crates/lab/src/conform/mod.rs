@@ -114,7 +114,9 @@ pub struct Finding {
 /// Runs a case.
 pub fn judge(case: &Case, ground: &mut dyn Ground) -> Finding {
     let features = ground.features(&case.program);
-    let lacks = case.program.needs.iter().find(|need| !features.holds(need));
+    let implied = features::implied(&case.program);
+    let mut needs = case.program.needs.iter().map(String::as_str).chain(implied);
+    let lacks = needs.find(|need| !features.holds(need));
     let (result, why) = match lacks {
         Some(need) => (Verdict::Skip, features::explain(need)),
         None => match verdict(&case.program, ground, &features) {
