@@ -102,3 +102,21 @@ fn a_wrong_model_is_found() {
         "shrunk to {smallest:?} steps"
     );
 }
+
+/// Always the same random programs, of the families whose differences are all mended.
+#[test]
+fn a_short_run_finds_nothing() {
+    let Some(subject) = subject("a_short_run_finds_nothing") else {
+        return;
+    };
+    let options = Options {
+        seed: 1,
+        steps: Some(3_000),
+        time: None,
+        families: vec![Family::Mapping, Family::Fork],
+        without: Vec::new(),
+    };
+    let report = run(&subject, &options, |found| println!("{}", found.text())).unwrap();
+    assert!(report.steps >= 3_000);
+    assert_eq!(report.divergences, 0);
+}

@@ -18,7 +18,7 @@ use super::tools::Tools;
 use crate::process;
 
 /// A guest that says nothing for so long hangs: a test may take a while, but none takes that.
-const SILENCE: Duration = Duration::from_secs(240);
+const SILENCE: Duration = Duration::from_secs(600);
 /// A guest that runs longer is ended.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Memory of a guest, in MiB.

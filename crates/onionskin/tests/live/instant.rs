@@ -7,7 +7,7 @@ use onionskin::{SnapshotOptions, Strategy};
 
 use crate::common::{
     Ended, STRATEGIES, Target, Tool, ask, audit_bank, audit_slots, compare_areas, hugetlb_mib,
-    is_slow, number, pages_of, rounds, skip,
+    is_slow, number, pages_of, rounds, rounds_min, skip,
 };
 
 /// Snapshots of each strategy, and the time after which no more are begun.
@@ -57,7 +57,10 @@ fn bank(strategy: Strategy, attach: impl FnOnce(&Target) -> Option<Tool>) {
         }
         taken += 1;
     }
-    assert!(taken >= COUNT_MIN, "only {taken} snapshots were taken");
+    assert!(
+        taken >= rounds_min(COUNT_MIN),
+        "only {taken} snapshots were taken"
+    );
     assert_eq!(target.finish(), Ended::Exit(0), "the bank's own audit");
 }
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use space::{Errno, PageCount, PageFlags, PageRange, PageRun, PageSize, Scan, Vaddr};
 
-use super::frames::Frames;
+use super::frames::{Frames, frame};
+use crate::doctor::raw::ScratchPages;
 use crate::uapi::pagemap::{PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP};
 
 /// Bytes of pagemap that are read at once: whole page tables of any size of page.
@@ -18,6 +19,8 @@ const PIECE_PAGES: u64 = (PIECE / 8) as u64;
 pub(crate) struct PagemapEntries {
     page_size: PageSize,
     entries: Box<[u8]>,
+    /// The frame of the page of zeros, where frames may be seen.
+    zero: Option<u64>,
 }
 
 impl PagemapEntries {
@@ -26,6 +29,7 @@ impl PagemapEntries {
         Self {
             page_size,
             entries: vec![0; PIECE].into_boxed_slice(),
+            zero: zero_frame(page_size),
         }
     }
 
@@ -37,9 +41,10 @@ impl PagemapEntries {
         ranges: &[PageRange],
         out: &mut Vec<PageRun>,
     ) -> Result<(), Errno> {
-        let size = self.page_size;
+        let (size, zero) = (self.page_size, self.zero);
+        let report = |entry| flags_of(entry, zero);
         self.read(pagemap, ranges, &mut |first, entries| {
-            report_all(scan, first, entries, PageFlags::empty(), size, out);
+            report_all(scan, first, entries, &report, size, out);
         })
     }
 
@@ -54,19 +59,22 @@ impl PagemapEntries {
         known: &Frames,
         now: &mut Frames,
     ) -> Result<(), Errno> {
-        let size = self.page_size;
+        let (size, zero) = (self.page_size, self.zero);
         let per_table = size.bytes() / 8;
         self.read(pagemap, ranges, &mut |mut first, mut entries| {
             while !entries.is_empty() {
                 let rest = usize::try_from(per_table - first % per_table).expect("a table");
                 let (table, others) = entries.split_at(rest.min(entries.len()));
                 let moved = known.may_have_moved(first, table);
-                let also = if moved {
-                    PageFlags::WRITTEN
-                } else {
-                    PageFlags::empty()
+                let report = |entry| {
+                    let flags = flags_of(entry, zero);
+                    if moved && flags.intersects(PageFlags::PRESENT | PageFlags::SWAPPED) {
+                        flags | PageFlags::WRITTEN
+                    } else {
+                        flags
+                    }
                 };
-                report_all(scan, first, table, also, size, out);
+                report_all(scan, first, table, &report, size, out);
                 now.keep(first, table);
                 first += table.len() as u64;
                 entries = others;
@@ -102,8 +110,22 @@ impl PagemapEntries {
     }
 }
 
+/// Finds the frame of the page of zeros: it lies behind memory that was only ever read. A forked
+/// child does not get such pages, and so they are told from others where that is possible.
+fn zero_frame(page_size: PageSize) -> Option<u64> {
+    let pages = ScratchPages::map(1, page_size, false).ok()?;
+    let address = pages.address(0).0;
+    let memory = File::open("/proc/self/mem").ok()?;
+    memory.read_exact_at(&mut [0], address).ok()?;
+    let pagemap = File::open("/proc/self/pagemap").ok()?;
+    let mut entry = [0; 8];
+    let at = (address >> page_size.shift()) * 8;
+    pagemap.read_exact_at(&mut entry, at).ok()?;
+    frame(entry).filter(|&frame| frame != 0)
+}
+
 /// Says a pagemap entry in the words of a scan.
-fn flags_of(entry: u64) -> PageFlags {
+fn flags_of(entry: u64, zero: Option<u64>) -> PageFlags {
     let has = |bit: u64, flag: PageFlags| {
         if entry & bit == 0 {
             PageFlags::empty()
@@ -114,10 +136,12 @@ fn flags_of(entry: u64) -> PageFlags {
     // The page of zeros that a read of dropped memory brings has no soft-dirty bit, and can't be
     // told from the page that was there before but by being shared.
     let shared = entry & PM_PRESENT != 0 && entry & (PM_FILE | PM_MMAP_EXCLUSIVE) == 0;
-    let zeros = if shared {
-        PageFlags::WRITTEN
-    } else {
+    let zeros = if !shared {
         PageFlags::empty()
+    } else if zero.is_some() && frame(entry.to_ne_bytes()) == zero {
+        PageFlags::WRITTEN | PageFlags::ZERO
+    } else {
+        PageFlags::WRITTEN
     };
     zeros
         | has(PM_PRESENT, PageFlags::PRESENT)
@@ -126,21 +150,18 @@ fn flags_of(entry: u64) -> PageFlags {
         | has(PM_SOFT_DIRTY, PageFlags::SOFT_DIRTY | PageFlags::WRITTEN)
 }
 
-/// Adds pages to the runs, as far as the scan looks for them. `also` holds for those that are there.
+/// Adds pages to the runs, as far as the scan looks for them.
 fn report_all(
     scan: &Scan,
     first: u64,
     entries: &[[u8; 8]],
-    also: PageFlags,
+    flags_of: &dyn Fn(u64) -> PageFlags,
     page_size: PageSize,
     out: &mut Vec<PageRun>,
 ) {
     let mut at = Vaddr(first << page_size.shift());
     for entry in entries {
-        let mut flags = flags_of(u64::from_ne_bytes(*entry));
-        if flags.intersects(PageFlags::PRESENT | PageFlags::SWAPPED) {
-            flags |= also;
-        }
+        let flags = flags_of(u64::from_ne_bytes(*entry));
         report(scan, at, flags, page_size, out);
         at = Vaddr(at.0 + page_size.bytes());
     }
@@ -159,5 +180,36 @@ fn report(scan: &Scan, at: Vaddr, flags: PageFlags, page_size: PageSize, out: &m
             last.range = PageRange::new(last.range.start(), page.end()).expect("it only grows");
         }
         _ => out.push(PageRun { range: page, flags }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_only_read_is_of_zeros() {
+        let page_size = crate::procfs::base_page_size();
+        let pages = ScratchPages::map(2, page_size, false).unwrap();
+        pages.write(1, 1);
+        let memory = File::open("/proc/self/mem").unwrap();
+        memory.read_exact_at(&mut [0], pages.address(0).0).unwrap();
+        let mut entries = PagemapEntries::new(page_size);
+        if entries.zero.is_none() {
+            println!("skipped: frames can't be seen");
+            return;
+        }
+        let scan = Scan {
+            all_of: PageFlags::PRESENT,
+            any_of: PageFlags::empty(),
+            report: PageFlags::ZERO,
+            rearm: space::Rearm::Keep,
+        };
+        let range = PageRange::new(pages.address(0), pages.address(2)).unwrap();
+        let mut runs = Vec::new();
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        entries.scan(&pagemap, &scan, &[range], &mut runs).unwrap();
+        let zeros: Vec<bool> = runs.iter().map(|run| !run.flags.is_empty()).collect();
+        assert_eq!(zeros, [true, false]);
     }
 }

@@ -35,7 +35,8 @@ impl Frames {
     }
 }
 
-fn frame(entry: [u8; 8]) -> Option<u64> {
+/// The frame behind a page that is there; 0 where frames may not be seen.
+pub(super) fn frame(entry: [u8; 8]) -> Option<u64> {
     let entry = u64::from_ne_bytes(entry);
     (entry & PM_PRESENT != 0).then_some(entry & PM_FRAME)
 }

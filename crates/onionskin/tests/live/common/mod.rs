@@ -21,5 +21,6 @@ pub(crate) use skip::{hugetlb_mib, skip};
 pub(crate) use slots::audit_slots;
 pub(crate) use target::{Ended, Target, number};
 pub(crate) use tool::{
-    STRATEGIES, Tool, ask, ask_all, chain, is_slow, pages_of, rounds, temporary_directory,
+    STRATEGIES, Tool, ask, ask_all, chain, is_slow, pages_of, rounds, rounds_min,
+    temporary_directory,
 };

@@ -157,12 +157,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Rounds of each kind on a slow machine, and how much more time there is for them.
-const SLOW_ROUNDS: u32 = 15;
+const SLOW_ROUNDS: u32 = 6;
 const SLOW_FACTOR: u32 = 10;
 
 /// Tells whether `ONIONSKIN_SLOW` says that this machine is slow: emulated, for one.
 pub(crate) fn is_slow() -> bool {
     std::env::var_os("ONIONSKIN_SLOW").is_some()
+}
+
+/// How many rounds must fit into the time: fewer where fewer are made.
+pub(crate) fn rounds_min(count: u32) -> u32 {
+    if is_slow() {
+        count.min(SLOW_ROUNDS)
+    } else {
+        count
+    }
 }
 
 /// Counts up to a number of rounds for which there is time.
