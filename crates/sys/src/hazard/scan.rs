@@ -333,8 +333,8 @@ impl Findings<'_> {
     }
 }
 
-/// Tells whether an io_uring's name for a file is that of the one behind a descriptor. Old kernels (6.1, for
-/// one) write no path but the last part of it, and a socket's protocol.
+/// Tells whether an io_uring's name for a file is that of the one behind a descriptor. Old kernels
+/// (6.12 still) write no path but the last part of it, and a socket's protocol.
 fn is_named(file: &str, holder: &Process, descriptor: &Descriptor) -> bool {
     let target = descriptor.target.as_str();
     if target == file {

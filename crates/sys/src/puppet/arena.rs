@@ -21,8 +21,12 @@ impl Arena {
 
     /// Below this nothing can be mapped on any sane machine (`vm.mmap_min_addr`).
     const LOWEST: u64 = 0x1_0000;
-    /// At and above this lies no user memory (four-level page tables).
-    const HIGHEST: u64 = 1 << 47;
+    /// At and above this lies no user memory that nobody asked for there (four-level page tables).
+    const HIGHEST: u64 = if cfg!(target_arch = "aarch64") {
+        1 << 48
+    } else {
+        1 << 47
+    };
 
     /// Tells whether a puppet may name the span: it lies in the arena (or in `extra`, where the
     /// kernel put something for the program), or the kernel can only refuse it.
@@ -58,7 +62,7 @@ mod tests {
         assert!(allows(Arena::START + 5, 0));
         assert!(allows(Arena::START, u64::MAX));
         assert!(allows(0, 4096));
-        assert!(allows(1 << 47, 4096));
+        assert!(allows(Arena::HIGHEST, 4096));
     }
 
     #[test]
@@ -67,7 +71,7 @@ mod tests {
         assert!(!allows(Arena::START, (1 << 30) + 1));
         assert!(!allows(0, 1 << 40));
         assert!(!allows(0x5555_5555_0000, 4096));
-        assert!(!allows(0x7fff_0000_0000, 4096));
+        assert!(!allows(Arena::HIGHEST - 4096, 4096));
     }
 
     #[test]

@@ -4,7 +4,7 @@ fn anonymous(script: &mut Script, pages: u64) -> Token {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     let args = [
         Arena::START,
-        pages * 4096,
+        pages * page_size(),
         3,
         u64::from(flags.cast_unsigned()),
         u64::MAX,
@@ -25,11 +25,11 @@ fn it_maps_stores_loads_and_looks() {
     let puppet = Puppet::start(PuppetOptions::default()).unwrap();
     let mut script = puppet.script();
     let map = anonymous(&mut script, 4);
-    let store = script.store(Arena::START + 4096, 1, 0x41).unwrap();
-    let load = script.load(Arena::START + 4096, 8).unwrap();
+    let store = script.store(Arena::START + page_size(), 1, 0x41).unwrap();
+    let load = script.load(Arena::START + page_size(), 8).unwrap();
     let span = Span {
         start: Arena::START,
-        len: 8 * 4096,
+        len: 8 * page_size(),
     };
     let look = script.look(span, 8, 9).unwrap();
     puppet.run(0, &script).unwrap();
@@ -44,7 +44,7 @@ fn it_maps_stores_loads_and_looks() {
         assert_eq!(look.areas.len(), 1);
         assert_eq!(
             (look.areas[0].start, look.areas[0].end),
-            (Arena::START, Arena::START + 4 * 4096)
+            (Arena::START, Arena::START + 4 * page_size())
         );
     } else {
         println!("skipped: it_maps_stores_loads_and_looks/areas: no PROCMAP_QUERY");
@@ -60,10 +60,10 @@ fn it_maps_stores_loads_and_looks() {
 fn a_fault_is_an_answer() {
     let puppet = Puppet::start(PuppetOptions::default()).unwrap();
     let mut script = puppet.script();
-    let load = script.load(Arena::START + 4096, 1).unwrap();
+    let load = script.load(Arena::START + page_size(), 1).unwrap();
     let store = script.store(Arena::START, 8, 1).unwrap();
     puppet.run(0, &script).unwrap();
-    for (token, address) in [(load, Arena::START + 4096), (store, Arena::START)] {
+    for (token, address) in [(load, Arena::START + page_size()), (store, Arena::START)] {
         let reply = script.reply(token).unwrap();
         assert_eq!(reply.signal, libc::SIGSEGV.cast_unsigned());
         assert_eq!((reply.code, reply.address), (1, address));
