@@ -14,7 +14,14 @@ struct Feature {
     probe: &'static str,
 }
 
-const FEATURES: [Feature; 21] = [
+const FEATURES: [Feature; 22] = [
+    Feature {
+        name: "collapse-read-only",
+        lacking: "memory without a writable page is not collapsed (before Linux 6.18)",
+        probe: "huge on\nwindow 1h\nmmap @0 1h r|w private|fixed|anon - 0\nmadvise @0 1h nohugepage\n\
+                madvise @0 1h populate-write\nmprotect @0 1h r\nmadvise @0 1h hugepage\n\
+                madvise @0 1h collapse\n",
+    },
     Feature {
         name: "hugetlb",
         lacking: "no huge pages are to be had",
