@@ -98,36 +98,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
 }
 
-/// The kernels that all tests run on: those that have been seen to pass.
-const IN_ALL_TESTS: [&str; 2] = ["6.1-amd64", "6.12-amd64"];
-/// What all tests run in a guest, by parts of names: emulation is slow, and so this is what depends on
-/// the kernel most. `cargo xtask kernels run` leaves nothing out.
-const SELECTION: [&str; 13] = [
-    "abroad::",
-    "a_process_is_tracked",
-    "doctor_tells",
-    "hidden::precopy",
-    "instant::mappings",
-    "instant::soft_dirty",
-    "memory::",
-    "puppet::",
-    "seccomp::a_strict",
-    "seccomp::strict",
-    "target::",
-    "the_live_kernel_passes",
-    "what_once_differed",
-];
-
-/// Tests on other kernels, as part of all tests. Where nothing may be fetched, they count as skipped.
-pub(crate) fn test(workspace: &Workspace, may_fetch: bool, report: &mut Report) -> Result<()> {
-    let kernels = choose(&IN_ALL_TESTS.map(str::to_owned))?;
-    if may_fetch {
-        return rows::test(workspace, &kernels, &SELECTION.map(str::to_owned), report);
-    }
-    rows::skip(&kernels, "nothing may be fetched", report);
-    Ok(())
-}
-
 fn choose(names: &[String]) -> Result<Vec<&'static Kernel>> {
     if names.is_empty() {
         return Ok(KERNELS.iter().collect());
