@@ -98,17 +98,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
 }
 
-/// Tests on every kernel that runs in a guest, as part of all tests. Where nothing may be fetched,
-/// they count as skipped.
-pub(crate) fn test(workspace: &Workspace, may_fetch: bool, report: &mut Report) -> Result<()> {
-    let kernels: Vec<_> = KERNELS.iter().collect();
-    if may_fetch {
-        return rows::test(workspace, &kernels, &[], report);
-    }
-    rows::skip(&kernels, "nothing may be fetched", report);
-    Ok(())
-}
-
 fn choose(names: &[String]) -> Result<Vec<&'static Kernel>> {
     if names.is_empty() {
         return Ok(KERNELS.iter().collect());

@@ -199,7 +199,7 @@ fn in_parallel<'a>(
 }
 
 /// Counts kernels as skipped.
-pub(super) fn skip(kernels: &[&Kernel], why: &str, report: &mut Report) {
+fn skip(kernels: &[&Kernel], why: &str, report: &mut Report) {
     for kernel in kernels {
         let counts = Counts {
             skipped: vec![format!("{} everything: {why}", kernel.name)],

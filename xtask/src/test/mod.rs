@@ -1,5 +1,5 @@
 //! `cargo xtask test`: installs what the tests need, runs the cheap checks, builds every test once,
-//! runs each test program by itself and counts; then does so on other kernels ([`kernels`]).
+//! runs each test program by itself and counts.
 //!
 //! # Skipped tests
 //!
@@ -34,7 +34,6 @@ use clap::Args;
 use self::hugepages::HugePages;
 use self::report::{Counts, Report};
 use crate::check;
-use crate::kernels;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask test`.
@@ -43,8 +42,7 @@ pub(crate) struct Options {
     /// Install nothing: tests whose tools are missing say that they are skipped.
     #[arg(long)]
     no_install: bool,
-    /// Run only the tests whose names contain one of these, without the checks and on the
-    /// machine's own kernel only.
+    /// Run only the tests whose names contain one of these, without the checks.
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
 }
@@ -82,9 +80,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         }
     }
     drop(huge_pages);
-    if options.filters.is_empty() {
-        kernels::test(workspace, !options.no_install, &mut report)?;
-    }
     print!("\n{report}");
     Ok(report.total().failed == 0)
 }
