@@ -127,13 +127,18 @@ fn guarded(program: Vec<BpfInstruction>) -> Vec<BpfInstruction> {
     guarded
 }
 
+/// Random filters: fewer on a machine that is said to be slow.
+fn cases() -> u64 {
+    let slow = std::env::var_os("ONIONSKIN_SLOW").is_some();
+    if slow { 200 } else { 1500 }
+}
+
 #[test]
 fn random_filters_do_what_the_kernel_does() {
-    const CASES: u64 = 1500;
     let mut kernel = Kernel::start();
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     let mut seen = std::collections::BTreeMap::new();
-    for seed in 0..CASES {
+    for seed in 0..cases() {
         let mut random = Random(seed);
         let mut data = random.data(getppid);
         let programs: Vec<_> = (0..=random.below(3))
@@ -162,11 +167,10 @@ fn random_filters_do_what_the_kernel_does() {
 
 #[test]
 fn the_kernel_refuses_what_the_check_refuses() {
-    const CASES: u64 = 1500;
     let mut kernel = Kernel::start();
     let getppid = u32::try_from(libc::SYS_getppid).unwrap();
     let mut refused = 0;
-    for seed in 0..CASES {
+    for seed in 0..cases() {
         let mut random = Random(seed);
         let program = random.program(true);
         let data = random.data(getppid);
@@ -186,8 +190,9 @@ fn the_kernel_refuses_what_the_check_refuses() {
             "seed {seed}: {made:?} {program:x?}"
         );
     }
+    let cases = cases();
     assert!(
-        (100..CASES - 100).contains(&refused),
-        "{refused} of {CASES} were refused"
+        (cases / 15..cases - cases / 15).contains(&refused),
+        "{refused} of {cases} were refused"
     );
 }
