@@ -14,13 +14,20 @@ struct Feature {
     probe: &'static str,
 }
 
-const FEATURES: [Feature; 22] = [
+const FEATURES: [Feature; 23] = [
     Feature {
         name: "collapse-read-only",
         lacking: "memory without a writable page is not collapsed (before Linux 6.18)",
         probe: "huge on\nwindow 1h\nmmap @0 1h r|w private|fixed|anon - 0\nmadvise @0 1h nohugepage\n\
                 madvise @0 1h populate-write\nmprotect @0 1h r\nmadvise @0 1h hugepage\n\
                 madvise @0 1h collapse\n",
+    },
+    Feature {
+        name: "continue-wp",
+        lacking: "UFFDIO_CONTINUE does not protect what it maps (before Linux 6.4)",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa minor-shmem|wp-hugetlbfs-shmem\nmemfd f0 0\n\
+                ftruncate f0 1p\nmmap @0 1p r|w shared|fixed f0 0\nmmap @1p 1p r|w shared|fixed f0 0\n\
+                register u0 @0 1p minor|wp\nstore @1p 1\ncontinue u0 @0 1p wp\n",
     },
     Feature {
         name: "hugetlb",
