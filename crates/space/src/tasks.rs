@@ -111,9 +111,19 @@ pub trait Freeze {
     /// tasks but to [`resume`](Self::resume) them; others of `fork`.
     fn fork(&mut self, limit: Duration) -> Result<Self::Twin, Errno>;
 
+    /// Has the stopped tasks let go when `limit` has passed from now, whatever the caller does or
+    /// waits for then. Each call sets the limit anew; without one they stand still until
+    /// [`resume`](Self::resume).
+    fn hold(&mut self, limit: Duration);
+
     /// Lets all tasks run again, and tells how much time has passed since the last of them was
-    /// let go. Nothing happens if they run already.
-    fn resume(&mut self) -> Duration;
+    /// let go: none where they ran already.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ETIMEDOUT`] where they were let go before, because the limit of
+    /// [`hold`](Self::hold) had passed: what was found since the stop is not of one instant.
+    fn resume(&mut self) -> Result<Duration, Errno>;
 
     /// Ends a duplicate; this may stop the tasks for a moment.
     ///

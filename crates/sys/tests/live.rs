@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use space::{
-    AddressSpace, Freeze, PageFlags, PageRange, PageSource, Rearm, Scan, Tracked, Tracking, Vaddr,
+    AddressSpace, Errno, Freeze, PageFlags, PageRange, PageSource, Rearm, Scan, Tracked, Tracking,
+    Vaddr,
 };
 use sys::{Target, TrackError, TrackWish};
 
@@ -161,7 +162,7 @@ fn frozen_memory_stands_still_and_a_fork_holds_it() {
             .unwrap_or_else(|e| panic!("{e}: {:?}", target.inject_error()));
         target.read(&[counters], &mut frozen[1]).unwrap();
         assert!(frozen[0] == frozen[1], "it moved while it stood still");
-        target.resume();
+        target.resume().unwrap();
         twin.read(&[counters], &mut frozen[2]).unwrap();
         assert!(frozen[0] == frozen[2], "the duplicate moved");
         let begun = Instant::now();
@@ -172,6 +173,37 @@ fn frozen_memory_stands_still_and_a_fork_holds_it() {
         }
         target.reap(twin).unwrap();
     }
+    assert_eq!(program.ask("?"), "bad=0 child=-1 errno=10");
+}
+
+#[test]
+fn a_stop_ends_by_itself_when_its_time_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut program = Program::start(directory.path());
+    let mut target = Target::open(program.child.id()).unwrap();
+    let counters = Vaddr(program.area.start().0 + 2 * page_len());
+    let counters = PageRange::new(program.area.start(), counters).unwrap();
+    let read = |target: &Target| {
+        let mut bytes = vec![0; counters.len().as_usize()];
+        target.read(&[counters], &mut bytes).unwrap();
+        bytes
+    };
+    target.stop(LIMIT).unwrap();
+    target.hold(LIMIT);
+    // The last word counts, be it for less time or for more.
+    target.hold(Duration::from_millis(20));
+    let (before, begun) = (read(&target), Instant::now());
+    while read(&target) == before {
+        assert!(begun.elapsed() < LIMIT, "it does not go on");
+    }
+    assert_eq!(target.resume(), Err(Errno::ETIMEDOUT));
+    target.stop(LIMIT).unwrap();
+    target.hold(Duration::from_millis(20));
+    target.hold(LIMIT);
+    let before = read(&target);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(read(&target) == before, "it moved while it stood still");
+    assert!(target.resume().is_ok());
     assert_eq!(program.ask("?"), "bad=0 child=-1 errno=10");
 }
 
@@ -191,7 +223,7 @@ fn tool() {
         target.stop(LIMIT).unwrap();
         target.tasks().unwrap();
         let twin = target.fork(LIMIT).unwrap();
-        target.resume();
+        target.resume().unwrap();
         target.reap(twin).unwrap();
     }
 }

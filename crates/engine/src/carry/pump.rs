@@ -65,25 +65,23 @@ impl Carrier {
     }
 
     /// Reads `set` again and returns the pages that differ from what `sink` took, or that can't
-    /// be read any more.
+    /// be read any more. `progress` is told the bytes done so far.
     pub(crate) fn compare<R, K>(
         self,
         source: &R,
         sink: &K,
         set: &RangeSet,
+        progress: &mut dyn FnMut(ByteLen),
     ) -> Result<RangeSet, Failure<K::Error>>
     where
         R: PageSource + Sync,
         K: Verifier + Sync,
         K::Error: Send,
     {
-        let (_, found) = self.read_each(
-            source,
-            set,
-            Missing::TryEach,
-            &mut |_| {},
-            |range, bytes| sink.differs(range, bytes),
-        )?;
+        let (_, found) =
+            self.read_each(source, set, Missing::TryEach, progress, |range, bytes| {
+                sink.differs(range, bytes)
+            })?;
         Ok(found.ranges.into_iter().collect())
     }
 

@@ -1,12 +1,15 @@
 //! What follows a freeze: its pages go to the sink, the forked child is read, and the tracker takes
 //! over what was found. Comparing belongs here too, since it needs the pages in the sink.
 
+use std::time::Duration;
+
 use space::{
-    AddressSpace, ByteLen, PageCount, PageFlags, PageRange, PageRun, PageSource, RangeSet, Rearm,
-    Scan,
+    AddressSpace, ByteLen, Freeze, PageCount, PageFlags, PageRange, PageRun, PageSource, RangeSet,
+    Rearm, Scan,
 };
 
 use super::freeze::{Halt, Held};
+use super::frozen::{Frozen, Step};
 use super::policy::Way;
 use super::take::{Work, failure};
 use super::{Event, Observer, SnapshotError, Taken, Verified, Verifier, Verify};
@@ -35,7 +38,7 @@ where
         mut held: Held,
         twin: Option<&mut T>,
     ) -> Result<Done, Halt<K::Error>> {
-        self.hand_over(&mut held)?;
+        self.hand_over(&mut held, &mut |_| {})?;
         self.bytes_read.0 += held.copied.difference(&held.unreadable).len().0;
         if let Some(twin) = twin {
             self.read_twin(&mut held, twin)?;
@@ -65,7 +68,11 @@ where
     }
 
     /// Gives the sink what was copied in the freeze, unless it has it.
-    fn hand_over(&mut self, held: &mut Held) -> Result<(), SnapshotError<K::Error>> {
+    fn hand_over(
+        &mut self,
+        held: &mut Held,
+        goes_on: &mut dyn FnMut(ByteLen),
+    ) -> Result<(), SnapshotError<K::Error>> {
         if held.handed_over {
             return Ok(());
         }
@@ -76,6 +83,7 @@ where
         let observer = &mut *self.observer;
         self.carrier
             .hand_over(self.sink, &held.batches, &held.filled, &mut |done| {
+                goes_on(done);
                 observer.event(&Event::Progress {
                     done: PageCount(done.0 >> shift),
                     total,
@@ -107,26 +115,37 @@ where
             self.observer.event(&Event::Verifying);
             let look = &held.look;
             let set = look.keep.union(&look.carried).difference(&look.unforked);
-            self.compare(&*reader, &set, &mut held.verified)?;
+            self.compare(&*reader, &set, &mut held.verified, &mut |_| {})?;
         }
         Ok(())
     }
 
     /// Compares, while the target stands still, all that it alone can be compared with.
-    pub(super) fn verify_frozen<S: AddressSpace>(
+    pub(super) fn verify_frozen<S: AddressSpace + Freeze>(
         &mut self,
-        space: &mut S,
+        frozen: &mut Frozen<'_, S>,
         held: &mut Held,
         way: Way,
-    ) -> Result<(), SnapshotError<K::Error>> {
+    ) -> Result<(), Halt<K::Error>> {
         self.observer.event(&Event::Verifying);
-        let began = self.clock.now();
-        self.hand_over(held)?;
+        let clock = self.clock;
+        let began = clock.now();
+        frozen.enter(Step::Keep, began)?;
+        // Its time is no part of what was promised.
+        frozen.limits.promise = Duration::MAX;
+        self.hand_over(held, &mut |_| frozen.go_on(clock.now()))?;
+        frozen.enter(Step::Compare, clock.now())?;
         let volatile = self.volatile();
         let selection = self.options.selection;
         // Somebody who knows nothing takes everything.
-        let all = Look::take(&Tracker::new(), space, selection, &volatile, Depth::Full)
-            .map_err(|errno| SnapshotError::space("looking at the memory again", errno))?;
+        let all = Look::take(
+            &Tracker::new(),
+            frozen.space,
+            selection,
+            &volatile,
+            Depth::Full,
+        )
+        .map_err(|errno| SnapshotError::space("looking at the memory again", errno))?;
         let next = held.next();
         let selected: RangeSet = held.look.parts.iter().map(|part| part.range).collect();
         let lacking = all
@@ -142,8 +161,11 @@ where
                 .union(&held.look.zeros),
         };
         let mut verified = None;
-        let reader = space.reader();
-        self.compare(&*reader, &set, &mut verified)?;
+        let reader = frozen.space.reader();
+        self.compare(&*reader, &set, &mut verified, &mut |_| {
+            frozen.go_on(clock.now());
+        })?;
+        frozen.enter(Step::Compare, clock.now())?;
         let lacking = self.without_zeros(&*reader, &lacking);
         if let Some(verified) = &mut verified {
             verified.differences = verified.differences.union(&lacking);
@@ -171,9 +193,11 @@ where
         source: &R,
         set: &RangeSet,
         verified: &mut Option<Verified>,
+        goes_on: &mut dyn FnMut(ByteLen),
     ) -> Result<(), SnapshotError<K::Error>> {
-        let (took, differences) =
-            timed(self.clock, || self.carrier.compare(source, self.sink, set));
+        let (took, differences) = timed(self.clock, || {
+            self.carrier.compare(source, self.sink, set, goes_on)
+        });
         let differences = differences.map_err(failure("comparing pages"))?;
         let sum = verified.get_or_insert_with(Verified::default);
         sum.duration += took;

@@ -1,15 +1,16 @@
 //! One freeze, from the first request to stop a task to the last resume.
 //!
 //! Order: stop, look, decide, fork where that was decided, start copying, read registers beside it
-//! and arm where no round went before, wait for the copy, compare if asked to, resume. The calling thread does all
-//! but the copying, so that a read which never returns can't keep it from resuming.
+//! and arm where no round went before, wait for the copy, compare if asked to, resume. Each step is
+//! under a deadline ([`Freeze::hold`]), after which the target runs again whatever we wait for: the
+//! store may be a service of the target's own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use space::{AddressSpace, ByteLen, Errno, Freeze, RangeSet, StopLength, TaskState};
+use space::{AddressSpace, ByteLen, Errno, Freeze, RangeSet, TaskState};
 
-use super::frozen::{Frozen, Limit, Missed, Step};
+use super::frozen::{Frozen, Limit, Limits, Missed, Step};
 use super::policy::{Forking, Way, choose, room};
 use super::take::{Work, failure, stop_error};
 use super::{
@@ -43,6 +44,12 @@ pub(super) enum Halt<E> {
 impl<E> From<SnapshotError<E>> for Halt<E> {
     fn from(error: SnapshotError<E>) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl<E> From<Missed> for Halt<E> {
+    fn from(missed: Missed) -> Self {
+        Self::Missed(missed)
     }
 }
 
@@ -99,20 +106,14 @@ where
         let mut copier = Copier::new(space.reader(), threads, self.page_size(), ready, most);
         let mut twin = None;
         self.observer.event(&Event::Freezing);
-        let began = self.clock.now();
-        let held = self.freeze(space, &mut copier, &mut twin, began, last);
+        let mut stood = Duration::ZERO;
+        let held = self.freeze(space, &mut copier, &mut twin, &mut stood, last);
         drop(copier);
-        let frozen = match &held {
-            Ok(held) => held.times.total,
-            Err(_) => self.clock.now().saturating_sub(began),
-        };
+        let frozen = held.as_ref().map_or(stood, |held| held.times.total);
         self.observer.event(&Event::Resumed { frozen });
         let result = held.and_then(|held| self.finish(held, twin.as_mut()));
         if result.is_err() {
-            self.stops.push(StopLength {
-                why: "an attempt given up".to_owned(),
-                length: frozen,
-            });
+            self.stopped("an attempt given up", frozen);
         }
         if let Some(twin) = twin {
             self.observer.event(&Event::Reaping);
@@ -137,32 +138,64 @@ where
         }
     }
 
-    /// All that happens between stopping and resuming.
+    /// All that happens from stopping to resuming; `stood` becomes the time between the two.
     fn freeze<S>(
         &mut self,
         space: &mut S,
         copier: &mut Copier<S::Reader>,
         twin: &mut Option<S::Twin>,
-        began: Duration,
+        stood: &mut Duration,
         last: bool,
     ) -> Result<Held, Halt<K::Error>>
     where
         S: AddressSpace + Freeze,
     {
-        let frozen = self.stop(space, began)?;
-        // From the first request on: before that the target ran.
-        let began = self.clock.now().saturating_sub(frozen.stopping).max(began);
+        let began = self.clock.now();
+        let stopped = self.stop(space, began);
+        *stood = self.clock.now().saturating_sub(began);
+        let mut frozen = stopped?;
+        let result = self.work(&mut frozen, copier, twin, last);
+        let resumed = frozen.resume(self.clock);
+        *stood = frozen.stood;
+        if let Err(errno) = resumed {
+            // What was armed while they ran, nobody knows.
+            self.tracker.distrust();
+            return Err(match result {
+                // A sink that failed is good for nothing, late or not.
+                Err(halt @ Halt::Failed(SnapshotError::Sink(_))) => halt,
+                _ if errno == Errno::ETIMEDOUT => frozen.missed(self.clock.now()).into(),
+                _ => SnapshotError::Stop(errno).into(),
+            });
+        }
+        let mut held = result?;
+        let verified = held.verified.as_ref();
+        let verifying = verified.map_or(Duration::ZERO, |verified| verified.duration);
+        held.times.total = stood.saturating_sub(verifying);
+        Ok(held)
+    }
+
+    /// What is done while the tasks stand still.
+    fn work<S>(
+        &mut self,
+        frozen: &mut Frozen<'_, S>,
+        copier: &mut Copier<S::Reader>,
+        twin: &mut Option<S::Twin>,
+        last: bool,
+    ) -> Result<Held, Halt<K::Error>>
+    where
+        S: AddressSpace + Freeze,
+    {
         let mut times = FreezeTimes {
-            stop: self.clock.now().saturating_sub(began),
+            stop: self.clock.now().saturating_sub(frozen.limits.began),
             ..FreezeTimes::default()
         };
         self.costs.stopped(times.stop);
         self.observer.event(&Event::Frozen);
-        let mut look = self.look(frozen.space, began, &mut times)?;
-        let way = self.decide(&look, began, last)?;
+        let mut look = self.look(frozen, &mut times)?;
+        let way = self.decide(&look, frozen.limits.began, last)?;
         let copying = self.clock.now();
         let way = match way {
-            Way::Fork => self.fork(frozen.space, &mut look, twin, began)?,
+            Way::Fork => self.fork(frozen, &mut look, twin)?,
             Way::Copy => Way::Copy,
         };
         let copied = match way {
@@ -172,10 +205,12 @@ where
         let strategy = self.strategy_of(way, &look);
         self.observer.event(&Event::Decided(strategy));
         let batches = Arc::new(Batches::cut(&copied, ByteLen(BATCH_BYTES)));
+        frozen.enter(Step::Copy, self.clock.now())?;
         copier.start(&batches);
         let (tasks, rearmed) = self.beside(frozen.space, &look, &mut times)?;
-        let early = self.wait(copier, &batches, &look, began, copied.len())?;
-        times.copy = self.clock.now().saturating_sub(copying);
+        let early = self.wait(frozen, copier, &batches, &look, copied.len())?;
+        let copied_at = self.clock.now();
+        times.copy = copied_at.saturating_sub(copying);
         let filled = copier.take();
         let missed = early.union(&missed_of(&filled));
         let mut held = Held {
@@ -191,17 +226,11 @@ where
             handed_over: false,
             rearmed,
         };
-        self.keep_promise(Step::Whole, began)?;
         if self.options.verify == Verify::Yes {
-            self.verify_frozen(frozen.space, &mut held, way)?;
+            self.verify_frozen(frozen, &mut held, way)?;
+        } else {
+            frozen.enter(Step::Copy, copied_at)?;
         }
-        let since = frozen.resume();
-        let verifying = held
-            .verified
-            .as_ref()
-            .map_or(Duration::ZERO, |verified| verified.duration);
-        let total = self.clock.now().saturating_sub(began);
-        held.times.total = total.saturating_sub(since + verifying);
         Ok(held)
     }
 
@@ -210,49 +239,48 @@ where
         space: &'s mut S,
         began: Duration,
     ) -> Result<Frozen<'s, S>, Halt<K::Error>> {
-        let promise = self.options.max_freeze.unwrap_or(Duration::MAX);
-        let limit = self.options.step_limit.min(promise);
-        match Frozen::stop(space, limit) {
-            Ok(frozen) => {
-                self.keep_promise(Step::Stop, began)?;
-                Ok(frozen)
-            }
+        let limits = Limits {
+            began,
+            promise: self.options.max_freeze.unwrap_or(Duration::MAX),
+            step: self.options.step_limit,
+        };
+        match Frozen::stop(space, self.clock, limits) {
+            Ok(frozen) => Ok(frozen),
             Err(Errno::ETIMEDOUT) => Err(Halt::Missed(Missed {
                 step: Step::Stop,
                 measured: self.clock.now().saturating_sub(began),
-                limit: if limit < self.options.step_limit {
-                    Limit::Promise(limit)
+                limit: if limits.promise < limits.step {
+                    Limit::Promise(limits.promise)
                 } else {
-                    Limit::Step(limit)
+                    Limit::Step(limits.step)
                 },
             })),
-            Err(errno) => Err(stop_error(errno, limit).into()),
+            Err(errno) => Err(stop_error(errno, limits.step).into()),
         }
     }
 
     /// Looks at the frozen memory.
-    fn look<S: AddressSpace>(
+    fn look<S: AddressSpace + Freeze>(
         &mut self,
-        space: &mut S,
-        began: Duration,
+        frozen: &mut Frozen<'_, S>,
         times: &mut FreezeTimes,
     ) -> Result<Look, Halt<K::Error>> {
+        frozen.enter(Step::Look, self.clock.now())?;
         let volatile = self.volatile();
         let selection = self.options.selection;
         let (took, look) = timed(self.clock, || {
-            Look::take(self.tracker, space, selection, &volatile, Depth::Changes)
+            Look::take(
+                self.tracker,
+                frozen.space,
+                selection,
+                &volatile,
+                Depth::Changes,
+            )
         });
         let mut look = look.map_err(|errno| SnapshotError::space(Step::Look.text(), errno))?;
         times.scan = took;
         self.costs.looked(look.present, took);
-        if took > self.options.step_limit {
-            return Err(Halt::Missed(Missed {
-                step: Step::Look,
-                measured: took,
-                limit: Limit::Step(self.options.step_limit),
-            }));
-        }
-        self.keep_promise(Step::Look, began)?;
+        frozen.enter(Step::Look, self.clock.now())?;
         look.leave_out(&self.wiped);
         Ok(look)
     }
@@ -283,31 +311,31 @@ where
     /// Forks the target; where that fails and another strategy may be used, the memory is copied.
     fn fork<S>(
         &mut self,
-        space: &mut S,
+        frozen: &mut Frozen<'_, S>,
         look: &mut Look,
         twin: &mut Option<S::Twin>,
-        began: Duration,
     ) -> Result<Way, Halt<K::Error>>
     where
         S: AddressSpace + Freeze,
     {
+        frozen.enter(Step::Fork, self.clock.now())?;
         // Not what is left of the promise: the task that forks goes on only when the kernel is done
         // with it, and one that is left alone before that has lost the restart of its call.
         let limit = self.options.step_limit;
-        let (took, result) = timed(self.clock, || space.fork(limit));
+        let (took, result) = timed(self.clock, || frozen.space.fork(limit));
         match result {
             Ok(made) => {
                 self.costs.forked(look.forked, took);
                 let made = twin.insert(made);
+                frozen.enter(Step::Fork, self.clock.now())?;
                 let lacks = self.twin_lacks(made, look)?;
                 look.leave_out(&lacks);
-                self.keep_promise(Step::Fork, began)?;
                 Ok(Way::Fork)
             }
             // A task may be about it still: neither its registers nor its memory are of use.
             Err(Errno::ETIMEDOUT) => Err(Halt::Missed(Missed {
                 step: Step::Fork,
-                measured: self.clock.now().saturating_sub(began),
+                measured: took,
                 limit: Limit::Step(limit),
             })),
             Err(errno) if self.options.strategy == Strategy::Auto && errno != Errno::ESRCH => {
@@ -315,7 +343,7 @@ where
                 self.warnings.push(format!(
                     "the target could not be forked ({errno}); it was copied"
                 ));
-                self.decide(look, began, false)
+                self.decide(look, frozen.limits.began, false)
             }
             Err(Errno::ESRCH) => Err(SnapshotError::Gone.into()),
             Err(errno) => Err(SnapshotError::Fork(errno).into()),
@@ -351,30 +379,30 @@ where
 
     /// Waits until all is copied, or the time is over. What does not fit into memory goes to the
     /// sink meanwhile; returns the pages of that which could not be read.
-    fn wait<R>(
+    fn wait<S>(
         &mut self,
-        copier: &mut Copier<R>,
+        frozen: &mut Frozen<'_, S>,
+        copier: &mut Copier<S::Reader>,
         batches: &Batches,
         look: &Look,
-        began: Duration,
         bytes: ByteLen,
     ) -> Result<RangeSet, Halt<K::Error>>
     where
-        R: space::PageSource + Send + Sync + 'static,
+        S: AddressSpace + Freeze,
     {
-        let (clock, step_limit) = (self.clock, self.options.step_limit);
-        let promise = self.options.max_freeze.unwrap_or(Duration::MAX);
+        let clock = self.clock;
         let waiting = clock.now();
-        let (mut progress, mut before) = (waiting, 0);
+        frozen.enter(Step::Copy, waiting)?;
+        let mut before = 0;
         let (mut missed, mut streamed) = (RangeSet::new(), false);
         loop {
             let copied = copier.wait(|done| {
                 let now = clock.now();
                 if done > before {
-                    (progress, before) = (now, done);
+                    before = done;
+                    frozen.go_on(now);
                 }
-                let step = step_limit.saturating_sub(now.saturating_sub(progress));
-                step.min(promise.saturating_sub(now.saturating_sub(began)))
+                frozen.left(now)
             });
             let now = clock.now();
             let took = copier.took().unwrap_or(now.saturating_sub(waiting));
@@ -386,42 +414,27 @@ where
                     return Ok(missed);
                 }
                 Copied::Full => {
+                    frozen.enter(Step::Keep, now)?;
                     let filled = copier.take();
                     self.tracker.handing_over(&look.taken());
                     self.carrier
-                        .hand_over(self.sink, batches, &filled, &mut |_| {})
+                        .hand_over(self.sink, batches, &filled, &mut |_| {
+                            frozen.go_on(clock.now());
+                        })
                         .map_err(failure("keeping what was copied"))?;
+                    frozen.enter(Step::Copy, clock.now())?;
                     missed = missed.union(&missed_of(&filled));
                     copier.give_back(filled);
                     streamed = true;
-                    progress = clock.now();
                 }
                 Copied::TimedOut => {
                     self.costs.copied(copier.done(), took);
-                    return Err(Halt::Missed(too_long(
-                        now.saturating_sub(began),
-                        now.saturating_sub(progress),
-                        promise,
-                        step_limit,
-                    )));
+                    return Err(frozen.missed(now).into());
                 }
                 Copied::Failed(errno) => {
                     return Err(SnapshotError::space(Step::Copy.text(), errno).into());
                 }
             }
-        }
-    }
-
-    /// Gives up where the freeze is longer than allowed already.
-    fn keep_promise(&self, step: Step, began: Duration) -> Result<(), Halt<K::Error>> {
-        let measured = self.clock.now().saturating_sub(began);
-        match self.options.max_freeze {
-            Some(limit) if measured > limit => Err(Halt::Missed(Missed {
-                step,
-                measured,
-                limit: Limit::Promise(limit),
-            })),
-            _ => Ok(()),
         }
     }
 
@@ -433,20 +446,6 @@ where
             Way::Copy if self.rounds.is_empty() && look.keep.is_empty() => Strategy::Freeze,
             Way::Copy => Strategy::Precopy,
         }
-    }
-}
-
-/// Tells which limit a copy broke: the freeze's, or that for standing still.
-fn too_long(frozen: Duration, still: Duration, promise: Duration, limit: Duration) -> Missed {
-    let (measured, limit) = if frozen >= promise {
-        (frozen, Limit::Promise(promise))
-    } else {
-        (still, Limit::Step(limit))
-    };
-    Missed {
-        step: Step::Copy,
-        measured,
-        limit,
     }
 }
 

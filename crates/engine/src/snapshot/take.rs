@@ -7,7 +7,7 @@ use space::{
 };
 
 use super::freeze::Outcome;
-use super::frozen::Frozen;
+use super::frozen::{Frozen, Limits, Step};
 use super::policy::{Forking, another_round};
 use super::{
     Costs, Event, Load, Observer, Options, Round, SnapshotError, Stay, Strategy, Taken, Verifier,
@@ -235,9 +235,15 @@ where
     where
         S: AddressSpace + Freeze,
     {
-        let began = self.clock.now();
-        let limit = self.options.step_limit;
-        let frozen = Frozen::stop(space, limit).map_err(|errno| stop_error(errno, limit))?;
+        let limits = Limits {
+            began: self.clock.now(),
+            promise: Duration::MAX,
+            step: self.options.step_limit,
+        };
+        let mut frozen = Frozen::stop(space, self.clock, limits)
+            .map_err(|errno| stop_error(errno, limits.step))?;
+        // It is not late already: all of its time was left.
+        _ = frozen.enter(Step::Arm, self.clock.now());
         let armed = self
             .tracker
             .refresh(
@@ -247,9 +253,16 @@ where
                 Wish::Trusted,
             )
             .and_then(|()| self.tracker.arm(frozen.space));
-        drop(frozen);
-        self.stopped("arm", began);
-        armed.map_err(|errno| SnapshotError::space("arming the memory", errno))
+        let resumed = frozen.resume(self.clock);
+        self.stopped("arm", frozen.stood);
+        if resumed.is_err() {
+            self.tracker.distrust();
+            return Err(SnapshotError::StepTimeout {
+                step: Step::Arm.text(),
+                limit: limits.step,
+            });
+        }
+        armed.map_err(|errno| SnapshotError::space(Step::Arm.text(), errno))
     }
 
     /// Looks at what a freeze would find now.
@@ -309,10 +322,10 @@ where
         PageCount(set.len().0 >> self.page_size().shift())
     }
 
-    pub(super) fn stopped(&mut self, why: &str, began: Duration) {
+    pub(super) fn stopped(&mut self, why: &str, length: Duration) {
         self.stops.push(StopLength {
             why: why.to_owned(),
-            length: self.clock.now().saturating_sub(began),
+            length,
         });
     }
 }

@@ -107,7 +107,8 @@ impl Watcher {
     /// Ends an interval: tells what was written since the last call, and begins the next one. The
     /// first call begins the first interval, and reports nothing as written.
     ///
-    /// With soft-dirty bits the tasks are stopped for it, for at most `limit` until they stand.
+    /// With soft-dirty bits the tasks are stopped for it, for at most `limit` until they stand, and
+    /// as long again for the look.
     ///
     /// # Errors
     ///
@@ -134,8 +135,13 @@ impl Watcher {
                     Errno::ESRCH => WatchError::Gone,
                     _ => WatchError::Stop(errno),
                 })?;
+                space.hold(limit);
                 let seen = self.look(space);
-                _ = space.resume();
+                if let Err(errno) = space.resume() {
+                    // Writes between reading and clearing the bits went unseen.
+                    self.before = None;
+                    return Err(WatchError::Stop(errno));
+                }
                 let now = clock.now();
                 let stopped = now.saturating_sub(began);
                 (seen.map_err(WatchError::look)?, now, stopped)

@@ -46,8 +46,7 @@ impl Tracker {
                 Ok(armed)
             }
             Err(errno) => {
-                self.captured.clear();
-                self.fresh = self.tracked.clone();
+                self.distrust();
                 Err(errno)
             }
         }

@@ -189,6 +189,12 @@ impl Tracker {
         (look.mappings, look.parts)
     }
 
+    /// Takes note that nobody knows what was armed, and when.
+    pub(crate) fn distrust(&mut self) {
+        self.captured.clear();
+        self.fresh = self.tracked.clone();
+    }
+
     /// Takes note that a freeze was given up: what it armed did not reach the sink.
     pub(crate) fn abandon(&mut self) {
         let pending = std::mem::take(&mut self.pending);

@@ -15,6 +15,9 @@ use crate::run::Trouble;
 use crate::sink::pages;
 use crate::world::{Backing, Content, END, FIRST, PAGE, Sabotage, World, fill, foreign, range};
 
+/// Microseconds that no step of a freeze may take.
+pub(crate) const TOO_LONG: u64 = 60_000;
+
 /// A clock that moves only when something is done.
 #[derive(Clone, Default)]
 pub(crate) struct Ticker {
@@ -24,8 +27,12 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    fn pass(&self, micros: u64) {
+    pub(crate) fn pass(&self, micros: u64) {
         self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }
 }
 
@@ -81,9 +88,13 @@ impl Fake {
     /// The application goes on, time passes, and now and then something fails.
     fn call(&self, micros: u64) -> Result<MutexGuard<'_, World>, Errno> {
         let mut world = self.lock();
-        world.tick();
         let slow = if self.slow { 1 + world.rng.below(8) } else { 1 };
         self.clock.pass(micros * slow);
+        if self.trouble == Trouble::Any && world.rng.one_in(200) {
+            self.clock.pass(TOO_LONG);
+        }
+        world.let_go_in_time(self.clock.time());
+        world.tick();
         if self.trouble == Trouble::Any && !world.twin && world.rng.one_in(150) {
             return Err(Errno::ENOMEM);
         }
@@ -97,6 +108,7 @@ impl PageSource for Reader {
             std::thread::yield_now();
         }
         let mut world = self.world.lock().unwrap();
+        world.let_go_in_time(self.clock.time());
         let mut done = 0;
         let page_len = usize::try_from(PAGE).unwrap();
         for page in ranges.iter().copied().flat_map(pages) {
@@ -248,7 +260,7 @@ impl AddressSpace for Fake {
         assert!(ranges.is_sorted(), "ranges ascend");
         let soft = world.tracking == Tracking::SoftDirty;
         assert!(
-            !(rearm && soft && !world.frozen),
+            !(rearm && soft) || world.frozen || world.overdue,
             "reading and clearing are two steps"
         );
         let fails = self.trouble == Trouble::Any && !world.twin && world.rng.one_in(100);
@@ -313,7 +325,7 @@ impl Freeze for Fake {
             self.clock.pass(u64::try_from(limit.as_micros()).unwrap());
             return Err(Errno::ETIMEDOUT);
         }
-        world.frozen = true;
+        (world.frozen, world.deadline, world.overdue) = (true, None, false);
         let all: Vec<_> = world.vmas.iter().map(|(&at, vma)| (at, vma.end)).collect();
         let truth = all
             .into_iter()
@@ -328,6 +340,9 @@ impl Freeze for Fake {
 
     fn tasks(&mut self) -> Result<Vec<TaskState>, Errno> {
         let world = self.call(30)?;
+        if world.overdue {
+            return Err(Errno::ESRCH);
+        }
         assert!(world.frozen, "registers of a running task");
         assert!(!world.only_resume, "a task is about to fork still");
         Ok(Vec::new())
@@ -335,6 +350,9 @@ impl Freeze for Fake {
 
     fn fork(&mut self, limit: Duration) -> Result<Self, Errno> {
         let mut world = self.call(60)?;
+        if world.overdue {
+            return Err(Errno::ENOSYS);
+        }
         assert!(world.frozen, "a running target is not forked");
         if self.trouble == Trouble::Any && world.rng.one_in(8) {
             return Err(Errno::EAGAIN);
@@ -371,10 +389,19 @@ impl Freeze for Fake {
         Ok(twin)
     }
 
-    fn resume(&mut self) -> Duration {
+    fn hold(&mut self, limit: Duration) {
+        self.lock().deadline = self.clock.time().checked_add(limit);
+    }
+
+    fn resume(&mut self) -> Result<Duration, Errno> {
         let mut world = self.lock();
+        world.let_go_in_time(self.clock.time());
         (world.frozen, world.only_resume) = (false, false);
-        Duration::ZERO
+        if std::mem::take(&mut world.overdue) {
+            Err(Errno::ETIMEDOUT)
+        } else {
+            Ok(Duration::ZERO)
+        }
     }
 
     fn reap(&mut self, twin: Self) -> Result<StopLength, Errno> {

@@ -226,6 +226,26 @@ fn a_read_that_never_returns_holds_up_nobody() {
 }
 
 #[test]
+fn a_sink_that_takes_too_long_does_not_hold_up_the_target() {
+    let (storing, comparing) = ("storing what was copied", "comparing every page");
+    for (strategy, verify, late) in [
+        (Strategy::Freeze, Verify::No, storing),
+        (Strategy::Freeze, Verify::Yes, storing),
+        (Strategy::Precopy, Verify::Yes, comparing),
+    ] {
+        let mut sim = Sim::new(5, Plan::quiet());
+        sim.fill();
+        let error = sim.slow_sink(strategy, verify);
+        let SnapshotError::StepTimeout { step, .. } = error else {
+            panic!("{strategy:?}, {verify:?}: {error}");
+        };
+        assert_eq!(step, late);
+        // It ran meanwhile, so that what was armed counts for nothing.
+        assert_eq!(sim.attached(strategy).bytes_read, world::ALL);
+    }
+}
+
+#[test]
 fn a_panic_in_the_freeze_resumes_the_target() {
     Sim::new(5, Plan::quiet()).panics_frozen();
 }

@@ -6,12 +6,12 @@ use engine::{
     Class, Costs, Event, Observer, Options, Selection, SnapshotError, Stay, Strategy, Taken,
     Tracker, Verify, Watched, Watcher, take,
 };
-use space::{AddressSpace, ByteLen, MappingFlags, PageSize, RangeSet, Tracking, Vaddr};
+use space::{AddressSpace, ByteLen, MappingFlags, PageSize, RangeSet, Sharing, Tracking, Vaddr};
 
-use crate::fake::{Fake, Truth};
+use crate::fake::{Fake, TOO_LONG, Truth};
 use crate::rng::Rng;
 use crate::sink::{Chain, Full, Layer, pages};
-use crate::world::{Content, END, FIRST, PAGE, Sabotage, World, foreign, range};
+use crate::world::{Backing, Content, END, FIRST, PAGE, Sabotage, Vma, World, foreign, range};
 
 /// What a process is like.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,7 @@ pub(crate) struct Sim {
     pub(crate) promise: Option<Duration>,
     pub(crate) verify: Option<Verify>,
     pub(crate) forgetful_sink: bool,
+    sink_micros: u64,
     fake: Fake,
     tracker: Tracker,
     chain: Chain,
@@ -110,6 +111,7 @@ impl Sim {
             promise: None,
             verify: None,
             forgetful_sink: false,
+            sink_micros: 0,
             fake: Fake::new(world),
             tracker: Tracker::new(),
             chain: Chain::new(),
@@ -130,6 +132,19 @@ impl Sim {
         for page in there {
             world.store(page);
         }
+    }
+
+    /// Makes one mapping of all memory, every page of it written: some batches.
+    pub(crate) fn fill(&mut self) {
+        let mut world = self.fake.lock();
+        let private = |vma: &&Vma| {
+            vma.backing == Backing::Anonymous && vma.sharing == Sharing::Private && !foreign(vma)
+        };
+        let mut vma = world.vmas.values().find(private).unwrap().clone();
+        vma.end = END;
+        world.unmap(FIRST, END);
+        world.vmas.insert(FIRST, vma);
+        (FIRST..END).for_each(|page| world.store(page));
     }
 
     /// Sets a flag of every mapping without it being told.
@@ -191,6 +206,10 @@ impl Sim {
             ..Options::default()
         };
         let full_after = (trouble == Trouble::Any && rng.one_in(4)).then(|| rng.below(60));
+        self.sink_micros = 0;
+        if trouble == Trouble::Any && rng.one_in(6) {
+            self.sink_micros = rng.pick(&[TOO_LONG / 20, TOO_LONG]);
+        }
         // Forks look cheap now and then, dear at other times.
         self.costs.fork_page_ns = rng.pick(&[1.0, 1e4]);
         self.fake.trouble = trouble;
@@ -240,6 +259,24 @@ impl Sim {
         };
         let result = self.snapshot(&options, Some(1));
         assert!(matches!(result, Err(SnapshotError::Sink(Full))));
+    }
+
+    /// A snapshot of which more is copied than fits into memory, or which is compared, into a sink
+    /// that takes too long.
+    pub(crate) fn slow_sink(&mut self, strategy: Strategy, verify: Verify) -> SnapshotError<Full> {
+        let step_limit = Duration::from_micros(TOO_LONG * 5 / 6);
+        let options = Options {
+            strategy,
+            verify,
+            step_limit,
+            stay: Stay::Attached,
+            frozen_max: ByteLen(PAGE),
+            ..Options::default()
+        };
+        self.sink_micros = TOO_LONG;
+        let result = self.snapshot(&options, None);
+        self.sink_micros = 0;
+        result.expect_err("it takes too long")
     }
 
     /// A snapshot of a target that does not stop, or whose reads never return.
@@ -313,7 +350,8 @@ impl Sim {
         options: &Options,
         full_after: Option<u64>,
     ) -> Result<(Taken, Chain), SnapshotError<Full>> {
-        let sink = Layer::new(&self.chain, full_after, self.forgetful_sink);
+        let sink = Layer::new(&self.chain, full_after, self.forgetful_sink)
+            .slow(&self.fake.clock, self.sink_micros);
         let world = std::sync::Arc::clone(&self.fake.world);
         let mut observer = Watching(&world, Vec::new());
         let clock = self.fake.clock.clone();

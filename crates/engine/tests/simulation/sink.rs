@@ -1,11 +1,12 @@
 //! A sink that remembers one number a page, in layers over what snapshots before it took.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use engine::Verifier;
 use space::{PageRange, PageSink};
 
+use crate::fake::Ticker;
 use crate::world::{PAGE, number_of};
 
 /// What the chain of finished snapshots holds, by page number.
@@ -24,6 +25,8 @@ pub(crate) struct Layer<'a> {
     chain: &'a Chain,
     state: Mutex<State>,
     forgetful: bool,
+    /// Microseconds that pass with each call.
+    slow: Option<(Ticker, u64)>,
 }
 
 struct State {
@@ -43,7 +46,21 @@ impl<'a> Layer<'a> {
             chain,
             state: Mutex::new(state),
             forgetful,
+            slow: None,
         }
+    }
+
+    /// Lets so much time pass with each call.
+    pub(crate) fn slow(mut self, clock: &Ticker, micros: u64) -> Self {
+        self.slow = Some((clock.clone(), micros));
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        if let Some((clock, micros)) = &self.slow {
+            clock.pass(*micros);
+        }
+        self.state.lock().unwrap()
     }
 
     /// The chain with this layer on top.
@@ -59,7 +76,7 @@ impl<'a> Layer<'a> {
     }
 
     fn set(&self, range: PageRange, number: impl Fn(usize) -> Option<u64>) -> Result<(), Full> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.lock();
         if state.left == 0 {
             return Err(Full);
         }
@@ -96,7 +113,7 @@ impl PageSink for Layer<'_> {
 
 impl Verifier for Layer<'_> {
     fn differs(&self, range: PageRange, bytes: &[u8]) -> Result<Vec<PageRange>, Full> {
-        let state = self.state.lock().unwrap();
+        let state = self.lock();
         let page_len = usize::try_from(PAGE).unwrap();
         let differing = pages(range)
             .zip(bytes.chunks(page_len))

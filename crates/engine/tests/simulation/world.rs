@@ -2,10 +2,11 @@
 //! content. The application's steps are here; what the engine may ask is in `fake`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use space::{
-    Mapping, MappingFlags, PageFlags, PageRange, PageSize, Protection, RangeSet, Sharing, Tracking,
-    Vaddr,
+    ByteLen, Mapping, MappingFlags, PageFlags, PageRange, PageSize, Protection, RangeSet, Sharing,
+    Tracking, Vaddr,
 };
 
 use crate::rng::Rng;
@@ -15,6 +16,8 @@ pub(crate) const PAGE: u64 = 16384;
 /// The address space, in pages.
 pub(crate) const FIRST: u64 = 16;
 pub(crate) const END: u64 = 176;
+/// All of it.
+pub(crate) const ALL: ByteLen = ByteLen((END - FIRST) * PAGE);
 const FILES: usize = 3;
 const FILE_PAGES: u64 = 64;
 
@@ -105,6 +108,10 @@ pub(crate) struct World {
     pub(crate) poisoned: BTreeSet<u64>,
     pub(crate) tracking: Tracking,
     pub(crate) frozen: bool,
+    /// When it is let go, whatever the engine does.
+    pub(crate) deadline: Option<Duration>,
+    /// That came to pass.
+    pub(crate) overdue: bool,
     /// A fork is overdue: nothing may be asked of the tasks but to be let go.
     pub(crate) only_resume: bool,
     pub(crate) twin: bool,
@@ -137,6 +144,8 @@ impl World {
             poisoned: BTreeSet::new(),
             tracking,
             frozen: false,
+            deadline: None,
+            overdue: false,
             only_resume: false,
             twin: false,
             busy: true,
@@ -173,6 +182,13 @@ impl World {
     pub(crate) fn vma_of(&self, page: u64) -> Option<(u64, &Vma)> {
         let (&start, vma) = self.vmas.range(..=page).next_back()?;
         (page < vma.end).then_some((start, vma))
+    }
+
+    /// Lets the application go if it has stood still for as long as it may.
+    pub(crate) fn let_go_in_time(&mut self, now: Duration) {
+        if self.frozen && self.deadline.is_some_and(|deadline| now >= deadline) {
+            (self.frozen, self.overdue) = (false, true);
+        }
     }
 
     /// The application goes on for a bit.

@@ -19,4 +19,5 @@ mod runtimes;
 mod seccomp;
 mod sparse;
 mod special;
+mod stuck_store;
 mod transparent;

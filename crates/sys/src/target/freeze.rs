@@ -70,14 +70,26 @@ impl Freeze for Target {
         twin
     }
 
-    fn resume(&mut self) -> Duration {
+    fn hold(&mut self, limit: Duration) {
+        if let Some(tracer) = &self.stopped {
+            tracer.hold(limit);
+        }
+    }
+
+    fn resume(&mut self) -> Result<Duration, Errno> {
         let Some(tracer) = self.stopped.take() else {
-            return Duration::ZERO;
+            return Ok(Duration::ZERO);
         };
-        // The thread itself stays while a duplicate lives by it. An error means that it ended,
-        // which lets all go as well.
-        let let_go = tracer.run(|stopped| Ok(stopped.let_go()));
-        let_go.map_or(Duration::ZERO, |let_go| let_go.elapsed())
+        // The thread itself stays while a duplicate lives by it.
+        let let_go = tracer.run(|stopped| match stopped.overdue {
+            true => Err(Errno::ETIMEDOUT),
+            false => Ok(stopped.let_go()),
+        });
+        match let_go {
+            Ok(let_go) => Ok(let_go.elapsed()),
+            // It ended by a panic, at some time, which let all go as well.
+            Err(_) => Err(Errno::ETIMEDOUT),
+        }
     }
 
     fn reap(&mut self, twin: Twin) -> Result<StopLength, Errno> {

@@ -105,6 +105,8 @@ pub(crate) struct Stopped {
     pub(crate) tasks: Vec<Task>,
     /// Tasks of the kernel's own (io_uring's workers) that can't be stopped.
     pub(crate) workers: Vec<u32>,
+    /// Whether they were let go because they had stood still for as long as they may.
+    pub(crate) overdue: bool,
 }
 
 impl Stopped {
@@ -124,9 +126,7 @@ impl Stopped {
         }
         last
     }
-}
 
-impl Stopped {
     /// Lets the tasks of one process go.
     fn let_process_go(&mut self, pid: u32) {
         let tasks = std::mem::take(&mut self.tasks);
@@ -173,6 +173,7 @@ pub(crate) fn stop_all(
     let mut stopped = Stopped {
         tasks: Vec::new(),
         workers: Vec::new(),
+        overdue: false,
     };
     let mut asked: Vec<Asked> = Vec::new();
     // On an error, tasks that have not stopped yet are let go by the end of this thread.

@@ -4,7 +4,8 @@
 //! thread that ends, stopped or not. So each stop gets a thread of its own: however it ends, by
 //! `resume`, an error, a panic or the death of the whole tool, no task stays behind.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,27 @@ pub(crate) struct Tracer {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     asked: Instant,
+    deadline: Arc<Deadline>,
+}
+
+/// Until when tasks may stand still; for ever where none is set. The thread that holds them keeps
+/// it, so that nothing that others wait for can make it longer.
+#[derive(Debug, Default)]
+struct Deadline(Mutex<Option<Instant>>);
+
+impl Deadline {
+    /// Sets it, and tells whether it comes earlier than before.
+    fn set(&self, next: Option<Instant>) -> bool {
+        let mut deadline = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *deadline, next);
+        next.is_some_and(|next| before.is_none_or(|before| next < before))
+    }
+
+    /// Returns how much time is left, if there is a limit.
+    fn left(&self) -> Option<Duration> {
+        let deadline = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
 }
 
 impl Tracer {
@@ -31,6 +53,8 @@ impl Tracer {
     ) -> Result<Self, StopError> {
         let (jobs, queue) = channel::<Job>();
         let (answer, answered) = channel();
+        let deadline = Arc::<Deadline>::default();
+        let kept = Arc::clone(&deadline);
         let mut known = (sharers.clone(), std::mem::take(interrupted));
         let thread = std::thread::Builder::new()
             .name("tracer".into())
@@ -46,7 +70,7 @@ impl Tracer {
                 if answer.send((known, asked, error)).is_ok()
                     && let Some(stopped) = stopped
                 {
-                    serve(stopped, &queue);
+                    serve(stopped, &queue, &kept);
                 }
             })
             .map_err(|error| StopError::Failed {
@@ -61,6 +85,7 @@ impl Tracer {
             jobs: Some(jobs),
             thread: Some(thread),
             asked,
+            deadline,
         };
         match error {
             None => Ok(tracer),
@@ -71,6 +96,16 @@ impl Tracer {
     /// Returns when the first task was asked to stop.
     pub(crate) fn asked(&self) -> Instant {
         self.asked
+    }
+
+    /// Has all tasks let go when `limit` has passed from now, unless a job is under way then.
+    pub(crate) fn hold(&self, limit: Duration) {
+        if self.deadline.set(Instant::now().checked_add(limit))
+            && let Some(jobs) = &self.jobs
+        {
+            // Wakes the thread, which waits for longer than that. One that ended holds nothing.
+            _ = jobs.send(Box::new(|_| {}));
+        }
     }
 
     /// Runs `job` on the thread that may use ptrace, and returns what it returns.
@@ -98,8 +133,21 @@ impl Drop for Tracer {
     }
 }
 
-fn serve(mut stopped: Stopped, queue: &Receiver<Job>) {
-    while let Ok(job) = queue.recv() {
-        job(&mut stopped);
+fn serve(mut stopped: Stopped, queue: &Receiver<Job>, deadline: &Deadline) {
+    loop {
+        let next = match deadline.left() {
+            Some(left) if !stopped.tasks.is_empty() => queue.recv_timeout(left),
+            _ => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match next {
+            Ok(job) => job(&mut stopped),
+            Err(RecvTimeoutError::Timeout) if deadline.left() == Some(Duration::ZERO) => {
+                stopped.overdue = true;
+                _ = stopped.let_go();
+            }
+            // It was set anew meanwhile.
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
