@@ -19,13 +19,6 @@ impl RangeSet {
         Self::default()
     }
 
-    /// Makes an empty set with room for so many ranges.
-    pub fn with_capacity(ranges: usize) -> Self {
-        Self {
-            ranges: Vec::with_capacity(ranges),
-        }
-    }
-
     /// Returns the ranges, sorted, disjoint, not touching.
     pub fn ranges(&self) -> &[PageRange] {
         &self.ranges
@@ -114,7 +107,9 @@ impl RangeSet {
     /// Returns what is in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut merged = Self::with_capacity(self.ranges.len() + other.ranges.len());
+        let mut merged = Self {
+            ranges: Vec::with_capacity(self.ranges.len() + other.ranges.len()),
+        };
         let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
         loop {
             let next = match (left.peek(), right.peek()) {
@@ -123,7 +118,7 @@ impl RangeSet {
                 (_, None) => left.next(),
             };
             match next {
-                Some(range) => merged.push(range),
+                Some(range) => merged.push_merging(range),
                 None => return merged,
             }
         }
@@ -150,15 +145,10 @@ impl RangeSet {
     /// Returns what is in this set and not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        self.without(other.iter())
-    }
-
-    /// Returns what is in this set and in none of `cuts`, which are sorted and disjoint: one walk
-    /// over both, without a set made of them first.
-    #[must_use]
-    pub fn without(&self, cuts: impl Iterator<Item = PageRange>) -> Self {
-        let mut cuts = cuts.peekable();
-        let mut rest = Self::with_capacity(self.ranges.len() + cuts.size_hint().0);
+        let mut cuts = other.iter().peekable();
+        let mut rest = Self {
+            ranges: Vec::with_capacity(self.ranges.len() + other.ranges.len()),
+        };
         for range in self.iter() {
             let mut at = range.start();
             while let Some(&cut) = cuts.peek() {
@@ -195,11 +185,7 @@ impl RangeSet {
     }
 
     /// Adds a range that starts at or behind the start of the last one.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "a merge of ranges is never empty"
-    )]
-    pub fn push(&mut self, range: PageRange) {
+    fn push_merging(&mut self, range: PageRange) {
         debug_assert!(
             self.ranges
                 .last()
