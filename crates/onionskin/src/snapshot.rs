@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use engine::{Event, Selection, SnapshotError, Stay, Strategy, Taken, Verify};
 use space::{AddressSpace, Errno, MappingFlags, ProcessState, RangeSet, StopLength};
 use store::{SavedMapping, SnapshotMeta, Store, WriteError, WriteOptions, WriteStats};
-use sys::Target;
 use sys::procfs::{Process, ProcfsError};
+use sys::{StopError, Target};
 
 use crate::clock::{Clock, now_ns};
 use crate::doubts::Doubts;
@@ -135,10 +135,16 @@ pub(crate) fn take(
     let begun = Instant::now();
     let pid = session.pid();
     let process = Process::open(pid).map_err(|source| Error::Process { pid, source })?;
-    session.target.refresh().map_err(|errno| match errno {
-        Errno::ESRCH => Error::Ended(pid),
-        errno => space_error(pid, "reading the mappings", errno),
-    })?;
+    if let Err(errno) = session.target.refresh() {
+        return Err(match (errno, session.target.stop_error()) {
+            (Errno::ESRCH, _) => Error::Ended(pid),
+            (_, Some(source @ StopError::Sharing(_))) => Error::Stop {
+                pid,
+                source: source.clone(),
+            },
+            _ => space_error(pid, "reading the mappings", errno),
+        });
+    }
     let state = sys::procfs::process_state(&process, session.target.process())
         .map_err(|source| Error::Process { pid, source })?;
     let engine_options = engine_options(session, &process, options);

@@ -22,4 +22,4 @@ mod uapi;
 pub use inject::InjectError;
 pub use memory::MemoryReader;
 pub use target::{OpenError, Target, TrackError, TrackWish, Twin};
-pub use task::StopError;
+pub use task::{SharingError, StopError};

@@ -7,8 +7,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use space::{Errno, PageSize, Vaddr};
 
-use super::raw::{Ends, Order, ScratchPages, spawn};
+use super::raw::{Ends, Order, spawn};
 use crate::raw::process::kill;
+use crate::raw::scratch::ScratchPages;
 use crate::raw::wait::{self, Change};
 
 /// How long a probe waits for its child.

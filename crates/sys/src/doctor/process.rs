@@ -7,8 +7,9 @@ use space::Errno;
 
 use super::report::{Finding, Row};
 use crate::Target;
-use crate::hazard::{self, Hazards, memory_sharers};
+use crate::hazard::{self, Hazards};
 use crate::procfs::{ElfClass, Process, ProcfsError, RunState, SeccompMode, Stat, Status};
+use crate::task::Sharers;
 
 /// Looks at process `pid`. Where it turns out not to be one that has memory, or not ours to look
 /// at, the rows end with that.
@@ -57,7 +58,9 @@ pub(super) fn examine(pid: u32) -> Vec<Row> {
     if ours {
         add("program", program(&process));
         add("pid_namespace", pid_namespace(&process, &status));
-        let sharers = memory_sharers(pid).map_err(|error| error.to_string());
+        let sharers = Sharers::find(pid, pid)
+            .map(|sharers| sharers.processes().skip(1).collect())
+            .map_err(|error| error.to_string());
         add("shared_memory", shared_memory(&sharers));
         add("vfork", vfork(&stat, &tasks, &sharers));
         let hazards = hazard::inspect(pid);

@@ -1,51 +1,13 @@
 //! System calls that only probes need, and the child that they are tried on.
 #![expect(unsafe_code, reason = "system calls")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use space::{Errno, PageSize, Vaddr};
+use space::Errno;
 
-/// What of two tasks `kcmp` compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compared {
-    /// Their memory.
-    Memory,
-    /// Their tables of descriptors.
-    Descriptors,
-}
-
-/// `kcmp`: tells whether two tasks share what is asked for.
-pub(crate) fn same(one: u32, other: u32, what: Compared) -> Result<bool, Errno> {
-    const KCMP_VM: libc::c_long = 1;
-    const KCMP_FILES: libc::c_long = 2;
-    let what = match what {
-        Compared::Memory => KCMP_VM,
-        Compared::Descriptors => KCMP_FILES,
-    };
-    // SAFETY: the call takes numbers only.
-    let answer = unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0, 0) };
-    check(answer).map(|order| order == 0)
-}
-
-fn check(answer: libc::c_long) -> Result<u64, Errno> {
-    u64::try_from(answer).map_err(|_| Errno::from(std::io::Error::last_os_error()))
-}
-
-/// Takes a descriptor that the kernel just made.
-fn descriptor(answer: libc::c_long) -> Result<OwnedFd, Errno> {
-    let number = RawFd::try_from(check(answer)?).expect("descriptors fit");
-    // SAFETY: the callers pass on a number that the kernel just made for them alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// `userfaultfd(2)` with `flags` beside close-on-exec and non-blocking.
-pub(crate) fn userfaultfd(flags: u64) -> Result<OwnedFd, Errno> {
-    let flags = flags | u64::from((libc::O_CLOEXEC | libc::O_NONBLOCK).unsigned_abs());
-    // SAFETY: 1. the call takes a number only. 2. a descriptor of this module is registered with
-    // scratch pages only, and only for asynchronous write protection, which delivers nothing.
-    descriptor(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
-}
+use crate::raw::check;
+use crate::raw::process::descriptor;
+use crate::raw::scratch::ScratchPages;
 
 /// `USERFAULTFD_IOC_NEW` on `/dev/userfaultfd`.
 pub(super) fn userfaultfd_of_device(device: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
@@ -62,87 +24,6 @@ pub(super) fn io_uring() -> Result<OwnedFd, Errno> {
     let mut params = [0_u64; PARAMS / size_of::<u64>()];
     // SAFETY: the kernel reads and writes a `struct io_uring_params`, which has 120 bytes.
     descriptor(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) })
-}
-
-/// Private memory of our own that nobody else knows of.
-#[derive(Debug)]
-pub(crate) struct ScratchPages {
-    start: NonNull<u8>,
-    len: usize,
-    page_size: PageSize,
-}
-
-impl ScratchPages {
-    /// Maps `count` pages; huge ones where `huge` says so, of that size, from the pool.
-    pub(crate) fn map(count: usize, page_size: PageSize, huge: bool) -> Result<Self, Errno> {
-        const MAP_HUGE_SHIFT: u32 = 26;
-        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        if huge {
-            flags |= libc::MAP_HUGETLB | (page_size.shift() << MAP_HUGE_SHIFT).cast_signed();
-        }
-        let len = count * page_size.as_usize();
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping where the kernel chooses replaces nothing.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error().into());
-        }
-        let start = NonNull::new(start.cast()).expect("a mapping is never at zero");
-        Ok(Self {
-            start,
-            len,
-            page_size,
-        })
-    }
-
-    /// Returns the address of a page.
-    pub(crate) fn address(&self, page: usize) -> Vaddr {
-        let offset = page * self.page_size.as_usize();
-        let start = u64::try_from(self.start.as_ptr().expose_provenance());
-        let offset = u64::try_from(offset).expect("lengths fit");
-        Vaddr(start.expect("addresses fit") + offset)
-    }
-
-    /// Writes to a page.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there is no such page.
-    pub(crate) fn write(&self, page: usize, value: u8) {
-        let offset = page * self.page_size.as_usize();
-        assert!(offset < self.len, "the page is one of these");
-        // SAFETY: the offset lies inside the mapping, as just checked.
-        let at = unsafe { self.start.as_ptr().add(offset) };
-        // SAFETY: 1. `at` is mapped for writing as long as `self` lives. 2. no reference into the
-        // mapping is ever made.
-        unsafe { at.write_volatile(value) };
-    }
-}
-
-impl ScratchPages {
-    /// Drops a page: what is read there next is zero.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there is no such page.
-    pub(crate) fn discard(&self, page: usize) -> Result<(), Errno> {
-        let len = self.page_size.as_usize();
-        let offset = page * len;
-        assert!(offset < self.len, "the page is one of these");
-        // SAFETY: the offset lies inside the mapping, as just checked.
-        let at = unsafe { self.start.as_ptr().add(offset) };
-        // SAFETY: 1. the page is ours. 2. no reference into the mapping is ever made.
-        let answer = unsafe { libc::madvise(at.cast(), len, libc::MADV_DONTNEED) };
-        check(answer.into()).map(drop)
-    }
-}
-
-impl Drop for ScratchPages {
-    fn drop(&mut self) {
-        // SAFETY: 1. the mapping is ours and was made with this length. 2. nothing points into
-        // it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
 }
 
 /// What a probe's child may be asked to do.

@@ -5,9 +5,10 @@ use std::fs;
 
 use space::{Errno, PageSize};
 
-use super::raw::{self, ScratchPages};
+use super::raw;
 use super::report::Finding;
 use crate::procfs::Process;
+use crate::raw::scratch::ScratchPages;
 
 /// Number of the capability that lets one trace others' processes.
 const CAP_SYS_PTRACE: u32 = 19;
@@ -61,9 +62,10 @@ fn hugetlb(features: &mut BTreeMap<String, Finding>) {
         let count =
             |file: &str| read(&format!("{POOLS}/{name}/{file}")).unwrap_or_else(|| "?".to_owned());
         let counts = format!(
-            "{} free of {}",
+            "{} free of {}, {} of them reserved",
             count("free_hugepages"),
-            count("nr_hugepages")
+            count("nr_hugepages"),
+            count("resv_hugepages")
         );
         features.insert(format!("hugetlb_{size}"), hugetlb_pool(size, &counts));
     }

@@ -9,9 +9,10 @@ use std::os::unix::fs::FileExt;
 use space::{Errno, PageFlags, PageSize, Vaddr};
 
 use super::child::ProbeChild;
-use super::raw::{Order, ScratchPages};
+use super::raw::Order;
 use super::report::Finding;
 use super::userfault;
+use crate::raw::scratch::ScratchPages;
 use crate::uapi::pagemap::{PM_SCAN_WP_MATCHING, PM_SOFT_DIRTY, PageRegion, PmScanArg};
 use crate::uapi::userfaultfd::{
     UFFD_API, UFFD_FEATURE_WP_ASYNC, UFFDIO_REGISTER_MODE_WP, UffdioApi, UffdioRange,

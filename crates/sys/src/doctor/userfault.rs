@@ -8,6 +8,7 @@ use space::Errno;
 
 use super::raw;
 use super::report::Finding;
+use crate::raw::userfaultfd::userfaultfd;
 use crate::uapi::userfaultfd::{UFFD_API, UFFD_USER_MODE_ONLY, UffdioApi};
 
 /// The names of the feature bits, bit 0 first (`include/uapi/linux/userfaultfd.h`, Linux 6.18).
@@ -52,13 +53,13 @@ pub(super) fn probe(features: &mut BTreeMap<String, Finding>) {
 
 /// Gets a userfaultfd by the way that asks for the least privilege.
 pub(super) fn any() -> Result<OwnedFd, Errno> {
-    raw::userfaultfd(UFFD_USER_MODE_ONLY)
-        .or_else(|errno| raw::userfaultfd(0).map_err(|_| errno))
+    userfaultfd(UFFD_USER_MODE_ONLY)
+        .or_else(|errno| userfaultfd(0).map_err(|_| errno))
         .or_else(|errno| from_device().map_err(|_| errno))
 }
 
 fn full() -> Finding {
-    match raw::userfaultfd(0) {
+    match userfaultfd(0) {
         Ok(_) => Finding::works("userfaultfd(2) also takes the kernel's own faults"),
         Err(Errno::ENOSYS) => Finding::failed("userfaultfd(2)", Errno::ENOSYS).fix(NO_CONFIG),
         Err(errno) => Finding::failed("userfaultfd(2)", errno)
@@ -68,7 +69,7 @@ fn full() -> Finding {
 
 fn user_mode() -> Finding {
     let what = "userfaultfd(2) with USER_MODE_ONLY";
-    match raw::userfaultfd(UFFD_USER_MODE_ONLY) {
+    match userfaultfd(UFFD_USER_MODE_ONLY) {
         Ok(_) => Finding::works(format!("{what} needs no privilege")),
         Err(Errno::EINVAL) => Finding::failed(what, Errno::EINVAL).fix("boot Linux 5.11 or newer"),
         Err(Errno::ENOSYS) => Finding::failed(what, Errno::ENOSYS).fix(NO_CONFIG),

@@ -15,11 +15,11 @@
 //! `net/xdp/xdp_umem.c`.
 
 mod account;
+mod descriptors;
 mod kernel_shared;
 mod kind;
 mod ring;
 mod scan;
-mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +29,6 @@ pub use account::unaccounted_pins;
 pub use kind::Kind;
 pub use ring::{Ring, RingError};
 pub use scan::{inspect, inspect_process};
-pub use sharing::{SharingError, memory_sharers};
 
 /// When the writes happen that page tables don't show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use space::{Errno, Mapping, PageRange, PageSize, Protection, RangeSet, Vaddr};
 
+use super::descriptors::descriptor_holders;
 use super::kernel_shared::{is_aio_ring, is_io_uring, partner};
 use super::kind::Kind;
 use super::ring::{Ring, RingError, pages_of};
-use super::sharing::descriptor_holders;
 use super::{Danger, Hazards, Unproven, unaccounted_pins};
 use crate::procfs::{Descriptor, Process, ProcfsError, Stat};
 

@@ -192,14 +192,3 @@ fn a_first_thread_that_ended_hides_nothing() {
     assert_eq!(reasons(&hazards), Vec::<&str>::new());
     assert_eq!(hazards.pinned.len(), 3, "{hazards:?}");
 }
-
-#[test]
-fn processes_with_one_memory_find_each_other() {
-    let program = Program::start("one_memory");
-    let child: u32 = program.line.trim().parse().unwrap();
-    let pid = program.child.id();
-    let (from_parent, from_child) = (memory_sharers(pid), memory_sharers(child));
-    crate::raw::process::kill(child).unwrap();
-    assert_eq!(from_parent, Ok(vec![child]));
-    assert_eq!(from_child, Ok(vec![pid]));
-}

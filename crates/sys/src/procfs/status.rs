@@ -69,6 +69,10 @@ pub struct Status {
     pub kernel_thread: Option<bool>,
     /// How many threads the process has.
     pub threads: u32,
+    /// The most that was ever mapped.
+    pub mapped_max: Option<ByteLen>,
+    /// The code of the program.
+    pub code: Option<ByteLen>,
     /// Memory in the page tables.
     pub resident: Option<ByteLen>,
     /// Memory pinned for long, as device drivers and io_uring account it.
@@ -132,6 +136,8 @@ impl Status {
             b"NSpid" => self.namespace_tasks = fields(value).map(small).collect::<Option<_>>()?,
             b"Kthread" => self.kernel_thread = Some(flag(value)?),
             b"Threads" => self.threads = one(value)?,
+            b"VmPeak" => self.mapped_max = Some(kilobytes(value)?),
+            b"VmExe" => self.code = Some(kilobytes(value)?),
             b"VmRSS" => self.resident = Some(kilobytes(value)?),
             b"VmPin" => self.pinned = Some(kilobytes(value)?),
             b"VmLck" => self.locked = Some(kilobytes(value)?),

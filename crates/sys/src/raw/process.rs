@@ -7,31 +7,45 @@ use space::Errno;
 
 use super::check;
 
+/// Takes a descriptor that the kernel just made.
+pub(crate) fn descriptor(answer: libc::c_long) -> Result<OwnedFd, Errno> {
+    let number = RawFd::try_from(check(answer)?).expect("descriptors fit");
+    // SAFETY: the callers pass on a number that the kernel just made for them alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// `pidfd_getfd`: a duplicate of descriptor `fd` of the process behind `pidfd`.
 pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: `pidfd` is open; the call takes numbers only.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })?;
-    let fd = RawFd::try_from(fd).expect("descriptors fit");
-    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
 }
 
 /// `pidfd_open(PIDFD_THREAD)`: a descriptor of one task (Linux 6.9).
 pub(crate) fn task_pidfd(tid: u32) -> Result<OwnedFd, Errno> {
     const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
     // SAFETY: the call takes numbers only.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, PIDFD_THREAD) })?;
-    let fd = RawFd::try_from(fd).expect("descriptors fit");
-    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, PIDFD_THREAD) })
 }
 
-/// `kcmp(KCMP_VM)`: tells whether two processes share their memory.
-pub(crate) fn same_memory(one: u32, other: u32) -> Result<bool, Errno> {
+/// What of two tasks `kcmp` compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compared {
+    /// Their memory.
+    Memory,
+    /// Their tables of descriptors.
+    Descriptors,
+}
+
+/// `kcmp`: tells whether two tasks share what is asked for.
+pub(crate) fn same(one: u32, other: u32, what: Compared) -> Result<bool, Errno> {
     const KCMP_VM: libc::c_long = 1;
+    const KCMP_FILES: libc::c_long = 2;
+    let what = match what {
+        Compared::Memory => KCMP_VM,
+        Compared::Descriptors => KCMP_FILES,
+    };
     // SAFETY: the call takes numbers only.
-    check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) })
-        .map(|order| order == 0)
+    check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0, 0) }).map(|order| order == 0)
 }
 
 /// Sends SIGSTOP to a process to which somebody else sent it before.

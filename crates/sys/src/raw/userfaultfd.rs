@@ -1,14 +1,23 @@
 //! ioctls of a userfaultfd.
 #![expect(unsafe_code, reason = "system calls")]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use space::Errno;
 
 use super::check;
+use super::process::descriptor;
 use crate::uapi::userfaultfd::{
     UFFDIO_API, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT, UffdioApi, UffdioRegister, UffdioWriteprotect,
 };
+
+/// `userfaultfd(2)` with `flags` beside close-on-exec and non-blocking.
+pub(crate) fn userfaultfd(flags: u64) -> Result<OwnedFd, Errno> {
+    let flags = flags | u64::from((libc::O_CLOEXEC | libc::O_NONBLOCK).unsigned_abs());
+    // SAFETY: 1. the call takes a number only. 2. only asynchronous write protection is ever asked
+    // of it, which delivers nothing and so can leave no task waiting.
+    descriptor(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
+}
 
 /// `UFFDIO_API`: the handshake, once for a descriptor.
 pub(crate) fn api(fd: BorrowedFd<'_>, api: &mut UffdioApi) -> Result<(), Errno> {

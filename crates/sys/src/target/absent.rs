@@ -4,8 +4,9 @@ use std::fs::File;
 
 use space::{Errno, PageFlags, PageRange, PageSize, Rearm, Scan};
 
-use crate::doctor::raw::{ScratchPages, userfaultfd};
 use crate::memory::{PagemapScanner, WriteProtect};
+use crate::raw::scratch::ScratchPages;
+use crate::raw::userfaultfd::userfaultfd;
 use crate::uapi::userfaultfd::UFFD_USER_MODE_ONLY;
 
 /// Tries it on memory of our own: of three page tables' worth of pages two are armed and one of

@@ -3,7 +3,7 @@
 use space::Errno;
 
 use crate::inject::InjectError;
-use crate::task::StopError;
+use crate::task::{SharingError, StopError};
 
 /// Why a process can't be opened. Nothing of it was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,9 @@ pub enum OpenError {
         /// What the kernel said.
         errno: Errno,
     },
+    /// Not all processes that share its memory are known.
+    #[error(transparent)]
+    Sharing(#[from] SharingError),
     /// Something could not be read.
     #[error("process {pid}: {what} can't be read: {errno}")]
     Failed {

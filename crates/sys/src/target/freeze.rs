@@ -61,9 +61,14 @@ impl Freeze for Target {
                 Ok((made, born))
             })
             .map_err(|error| self.say(error))?;
-        let twin = made
-            .map_err(|error| self.say(error))
-            .and_then(|child| Twin::open(child, Arc::clone(&tracer), self.page_size, self.scratch));
+        let twin = made.map_err(|error| self.say(error)).and_then(|child| {
+            Twin::open(
+                child,
+                Arc::clone(&tracer),
+                self.view.page_size,
+                self.scratch,
+            )
+        });
         if let (Err(errno), Some(child)) = (&twin, born) {
             self.give_up(&tracer, child, *errno);
         }

@@ -21,7 +21,7 @@ const POPULATED: Scan = Scan {
 
 impl PageSource for Target {
     fn read(&self, ranges: &[PageRange], buf: &mut [u8]) -> Result<ByteLen, Errno> {
-        self.reader.read(ranges, buf)
+        self.view.reader.read(ranges, buf)
     }
 }
 
@@ -29,11 +29,11 @@ impl AddressSpace for Target {
     type Reader = MemoryReader;
 
     fn reader(&self) -> Arc<MemoryReader> {
-        Arc::clone(&self.reader)
+        Arc::clone(&self.view.reader)
     }
 
     fn page_size(&self) -> PageSize {
-        self.page_size
+        self.view.page_size
     }
 
     fn tracking(&self) -> Tracking {
@@ -45,17 +45,18 @@ impl AddressSpace for Target {
     }
 
     fn mappings(&mut self) -> Result<Vec<Mapping>, Errno> {
-        let mut mappings = self.layout.read(&self.maps, self.page_size)?;
+        let mut mappings = self.view.mappings()?;
         for mapping in &mut mappings {
             let unseen = may_have_own_pages(mapping)
-                && (mapping.protection.contains(Protection::WRITE) || !self.layout.knows(mapping));
+                && (mapping.protection.contains(Protection::WRITE)
+                    || !self.view.layout.knows(mapping));
             if unseen && self.has_own_page(mapping.range)? {
                 mapping.flags |= MappingFlags::HAS_OWN_PAGES;
             }
         }
         if let Some(kept) = self.files.still_valid(&mappings) {
             self.files = Arc::new(kept);
-            self.reader.use_files(Arc::clone(&self.files));
+            self.view.reader.use_files(Arc::clone(&self.files));
         }
         Ok(mappings)
     }
@@ -66,7 +67,7 @@ impl AddressSpace for Target {
             out.push(mapping.range);
             return Ok(());
         }
-        match self.files.data(mapping, self.page_size, out) {
+        match self.files.data(mapping, self.view.page_size, out) {
             Err(Errno::EACCES) => {}
             known => return known,
         }
@@ -74,12 +75,11 @@ impl AddressSpace for Target {
         let now = SharedFiles::open(self.pid, std::slice::from_ref(mapping), &self.files);
         if now.find(mapping.range).is_some() {
             self.files = Arc::new(self.files.with(now));
-            self.reader.use_files(Arc::clone(&self.files));
-            return self.files.data(mapping, self.page_size, out);
+            self.view.reader.use_files(Arc::clone(&self.files));
+            return self.files.data(mapping, self.view.page_size, out);
         }
         let mut runs = Vec::new();
-        self.scanner
-            .scan(&self.pagemap, &POPULATED, &[mapping.range], &mut runs)?;
+        self.view.scan(&POPULATED, &[mapping.range], &mut runs)?;
         out.extend(runs.iter().map(|run| run.range));
         match is_special(self.pid, mapping) {
             Some(true) => Ok(()),
@@ -110,10 +110,8 @@ impl AddressSpace for Target {
         out: &mut Vec<PageRun>,
     ) -> Result<(), Errno> {
         match &mut self.track {
-            Track::SoftDirty(soft_dirty) => soft_dirty.scan(&self.pagemap, scan, ranges, out),
-            Track::WriteProtect(_) | Track::None => {
-                self.scanner.scan(&self.pagemap, scan, ranges, out)
-            }
+            Track::SoftDirty(soft_dirty) => soft_dirty.scan(&self.view.pagemap, scan, ranges, out),
+            Track::WriteProtect(_) | Track::None => self.view.scan(scan, ranges, out),
         }
     }
 }
@@ -126,8 +124,7 @@ impl Target {
             ..POPULATED
         };
         let mut runs = Vec::new();
-        self.scanner
-            .scan(&self.pagemap, &scan, &[range], &mut runs)?;
+        self.view.scan(&scan, &[range], &mut runs)?;
         Ok(runs.iter().any(|run| !run.flags.contains(PageFlags::FILE)))
     }
 }

@@ -10,13 +10,13 @@ mod register;
 mod scanner;
 mod track;
 mod twin;
+mod view;
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::space::{Errno, PageRange, PageSize, StopLength, TaskState};
+use ::space::{Errno, PageRange, StopLength, TaskState};
 
 pub use error::{OpenError, TrackError};
 pub use track::TrackWish;
@@ -24,12 +24,11 @@ pub use twin::Twin;
 
 use crate::arch::Gadgets;
 use crate::inject::{Child, InjectError};
-use crate::memory::{MemoryReader, SharedFiles};
+use crate::memory::SharedFiles;
 use crate::procfs::Process;
 use crate::task::{Interrupted, Sharers, StopError, Tracer};
-use layout::Layout;
-use scanner::Scanner;
 use track::Track;
+use view::View;
 
 /// How long the full look of attaching serves the first snapshot.
 const ATTACHED_FOR: Duration = Duration::from_millis(50);
@@ -43,22 +42,15 @@ pub struct Target {
     pid: u32,
     /// A task that has the memory: the first one may have ended before the others.
     memory_task: u32,
-    page_size: PageSize,
     process: Process,
     pidfd: OwnedFd,
-    /// These belong to the memory that the process had when they were opened, whatever it
-    /// executes later.
-    maps: File,
-    pagemap: File,
-    reader: Arc<MemoryReader>,
+    view: View,
     files: Arc<SharedFiles>,
-    scanner: Scanner,
     track: Track,
     /// Whether anything was registered for tracking yet.
     registered: bool,
     /// Whether a scan of tracked memory reports what is not there as written.
     absent_is_written: bool,
-    layout: Layout,
     /// When attaching looked at all that [`refresh`](Self::refresh) looks at.
     attached: Option<Instant>,
     gadgets: Option<Gadgets>,
@@ -130,12 +122,15 @@ impl Target {
         if (self.attached.take()).is_some_and(|then| then.elapsed() < ATTACHED_FOR) {
             return Ok(());
         }
-        self.layout.refresh(&self.process, self.page_size)?;
-        self.sharers = Sharers::find(self.pid, self.memory_task);
+        self.view
+            .layout
+            .refresh(&self.process, self.view.page_size)?;
+        self.sharers =
+            Sharers::find(self.pid, self.memory_task).map_err(|error| self.keep(error.into()))?;
         self.interrupted.filtered = crate::task::proc::is_filtered(self.pid);
         let mappings = ::space::AddressSpace::mappings(self)?;
         self.files = Arc::new(SharedFiles::open(self.pid, &mappings, &self.files));
-        self.reader.use_files(Arc::clone(&self.files));
+        self.view.reader.use_files(Arc::clone(&self.files));
         // Where there are none, an injection says so.
         _ = self.find_gadgets();
         if !self.unreaped.is_empty()
@@ -149,7 +144,7 @@ impl Target {
     /// Closes the files behind shared memory, which would keep what the process has deleted.
     pub fn release_files(&mut self) {
         self.files = Arc::default();
-        self.reader.use_files(Arc::clone(&self.files));
+        self.view.reader.use_files(Arc::clone(&self.files));
     }
 
     /// Fills in what [`::space::Freeze::tasks`] leaves out since nobody needs it to the instant:

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use space::{Errno, PageSize};
 
-use super::layout::Layout;
-use super::scanner::Scanner;
 use super::track::Track;
+use super::view::View;
 use super::{OpenError, Target};
-use crate::memory::{MemoryReader, SharedFiles};
+use crate::memory::SharedFiles;
 use crate::procfs::{ElfClass, Process, RunState, Status};
 use crate::task::{Interrupted, Sharers, proc};
 
@@ -44,39 +43,24 @@ impl Target {
         let page_size = PageSize::new(rustix::param::page_size() as u64)
             .expect("the kernel's page size is a power of two");
         let memory_task = task_with_memory(pid, &process)?;
-        let open = |file: &'static str| {
-            let path = format!("/proc/{pid}/task/{memory_task}/{file}");
-            File::open(path).map_err(|error| match Errno::from(error) {
-                errno @ (Errno::EACCES | Errno::EPERM) => OpenError::Denied { pid, errno },
-                Errno::ESRCH | Errno::ENOENT => OpenError::NoProcess(pid),
-                errno => OpenError::Failed {
-                    pid,
-                    what: file,
-                    errno,
-                },
-            })
-        };
-        let mem = open("mem")?;
-        let (maps, pagemap) = (open("maps")?, open("pagemap")?);
-        let scanner = Scanner::choose(&pagemap, page_size);
+        let view = View::open(memory_task, page_size).map_err(|(what, errno)| match errno {
+            Errno::EACCES | Errno::EPERM => OpenError::Denied { pid, errno },
+            Errno::ESRCH | Errno::ENOENT => OpenError::NoProcess(pid),
+            errno => OpenError::Failed { pid, what, errno },
+        })?;
         Ok(Self {
             pid,
             memory_task,
-            page_size,
             pidfd,
-            maps,
-            pagemap,
-            reader: Arc::new(MemoryReader::new(memory_task, page_size, mem)),
+            view,
             files: Arc::new(SharedFiles::default()),
-            scanner,
             track: Track::None,
             absent_is_written: false,
             registered: false,
-            layout: Layout::default(),
             attached: None,
             gadgets: None,
             scratch: None,
-            sharers: Sharers::find(pid, memory_task),
+            sharers: Sharers::find(pid, memory_task)?,
             interrupted: Interrupted::new(proc::is_filtered(pid)),
             unreaped: Vec::new(),
             stopped: None,

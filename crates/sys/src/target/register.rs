@@ -58,7 +58,7 @@ impl Target {
             rearm: Rearm::Keep,
         };
         let mut runs = Vec::new();
-        self.scanner.scan(&self.pagemap, &scan, ranges, &mut runs)?;
+        self.view.scan(&scan, ranges, &mut runs)?;
         runs.retain(|run| !run.flags.contains(PageFlags::WRITTEN));
         Ok(runs.into_iter().map(|run| run.range).collect())
     }
@@ -114,11 +114,10 @@ impl Target {
             report: PageFlags::empty(),
             rearm: Rearm::KeepIfTracked,
         };
-        let first = PageRange::from_pages(mapping.start(), space::PageCount(1), self.page_size);
+        let first =
+            PageRange::from_pages(mapping.start(), space::PageCount(1), self.view.page_size);
         let first = first.expect("a mapping has a page");
-        self.scanner
-            .scan(&self.pagemap, &scan, &[first], &mut Vec::new())
-            .is_ok()
+        self.view.scan(&scan, &[first], &mut Vec::new()).is_ok()
     }
 }
 

@@ -53,10 +53,12 @@ impl Target {
         }
         let best = match wish {
             TrackWish::SoftDirty => Err(TrackError::NoSoftDirty),
-            TrackWish::Best if !matches!(self.scanner, Scanner::Ioctl(_)) => Err(TrackError::NoWay),
+            TrackWish::Best if !matches!(self.view.scanner, Scanner::Ioctl(_)) => {
+                Err(TrackError::NoWay)
+            }
             TrackWish::Best => self.write_protect(limit).map(Track::WriteProtect),
         };
-        self.absent_is_written = best.is_ok() && absent::counts_as_written(self.page_size);
+        self.absent_is_written = best.is_ok() && absent::counts_as_written(self.view.page_size);
         self.track = match best {
             Ok(track) => track,
             Err(error) => Track::SoftDirty(self.soft_dirty(error)?),
@@ -71,7 +73,7 @@ impl Target {
             Err(TrackError::NoSoftDirty) => return Err(error),
             Err(other) => return Err(other),
         }
-        SoftDirty::open(self.pid, self.page_size).map_err(|errno| TrackError::Failed {
+        SoftDirty::open(self.pid, self.view.page_size).map_err(|errno| TrackError::Failed {
             what: "opening clear_refs",
             errno,
         })
@@ -134,7 +136,7 @@ impl Target {
             .is_none_or(|gadgets| !gadgets.hold(self.memory_task))
         {
             let mappings = space::AddressSpace::mappings(self)?;
-            self.gadgets = Gadgets::find(self.memory_task, &mappings, self.page_size);
+            self.gadgets = Gadgets::find(self.memory_task, &mappings, self.view.page_size);
         }
         self.gadgets.ok_or(InjectError::NoGadgets)
     }
@@ -151,9 +153,9 @@ impl Target {
     ) -> Result<T, InjectError> {
         let gadgets = self.gadgets.ok_or(InjectError::NoGadgets)?;
         let mappings = space::AddressSpace::mappings(self)?;
-        let pagemap = self.pagemap.try_clone().map_err(Errno::from)?;
+        let pagemap = self.view.pagemap.try_clone().map_err(Errno::from)?;
         let pidfd = self.pidfd.try_clone().map_err(Errno::from)?;
-        let (pid, page_size) = (self.pid, self.page_size);
+        let (pid, page_size) = (self.pid, self.view.page_size);
         let earlier = self.scratch.map(PageRange::start);
         let answer = tracer.run(move |stopped: &mut Stopped| {
             let site = Site {

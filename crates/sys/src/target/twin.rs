@@ -1,6 +1,5 @@
 //! A duplicate of a process's memory: a child that never runs.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use space::{
@@ -8,8 +7,7 @@ use space::{
     Tracking,
 };
 
-use super::layout::Layout;
-use super::scanner::Scanner;
+use super::view::View;
 use crate::inject::{self, Child};
 use crate::memory::MemoryReader;
 use crate::task::Tracer;
@@ -20,12 +18,7 @@ use crate::task::Tracer;
 pub struct Twin {
     child: Child,
     tracer: Arc<Tracer>,
-    page_size: PageSize,
-    maps: File,
-    pagemap: File,
-    reader: Arc<MemoryReader>,
-    scanner: Scanner,
-    layout: Layout,
+    view: View,
     /// Pages that hold the frames by which the child would end, and not what the parent had.
     frames: Option<PageRange>,
 }
@@ -37,17 +30,11 @@ impl Twin {
         page_size: PageSize,
         frames: Option<PageRange>,
     ) -> Result<Self, Errno> {
-        let open = |file: &str| File::open(format!("/proc/{}/{file}", child.pid));
-        let pagemap = open("pagemap")?;
+        let view = View::open(child.pid, page_size).map_err(|(_, errno)| errno)?;
         Ok(Self {
             child,
             tracer,
-            page_size,
-            maps: open("maps")?,
-            reader: Arc::new(MemoryReader::new(child.pid, page_size, open("mem")?)),
-            scanner: Scanner::choose(&pagemap, page_size),
-            pagemap,
-            layout: Layout::default(),
+            view,
             frames,
         })
     }
@@ -84,7 +71,7 @@ fn leave_out(mappings: &mut Vec<Mapping>, pages: PageRange) {
 
 impl PageSource for Twin {
     fn read(&self, ranges: &[PageRange], buf: &mut [u8]) -> Result<ByteLen, Errno> {
-        self.reader.read(ranges, buf)
+        self.view.reader.read(ranges, buf)
     }
 }
 
@@ -92,11 +79,11 @@ impl AddressSpace for Twin {
     type Reader = MemoryReader;
 
     fn reader(&self) -> Arc<MemoryReader> {
-        Arc::clone(&self.reader)
+        Arc::clone(&self.view.reader)
     }
 
     fn page_size(&self) -> PageSize {
-        self.page_size
+        self.view.page_size
     }
 
     fn tracking(&self) -> Tracking {
@@ -108,7 +95,7 @@ impl AddressSpace for Twin {
     }
 
     fn mappings(&mut self) -> Result<Vec<Mapping>, Errno> {
-        let mut mappings = self.layout.read(&self.maps, self.page_size)?;
+        let mut mappings = self.view.mappings()?;
         if let Some(frames) = self.frames {
             leave_out(&mut mappings, frames);
         }
@@ -135,6 +122,6 @@ impl AddressSpace for Twin {
         ranges: &[PageRange],
         out: &mut Vec<PageRun>,
     ) -> Result<(), Errno> {
-        self.scanner.scan(&self.pagemap, scan, ranges, out)
+        self.view.scan(scan, ranges, out)
     }
 }

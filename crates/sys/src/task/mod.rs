@@ -15,6 +15,7 @@ mod tracer;
 pub(crate) use interrupted::Interrupted;
 pub(crate) use registers::{describe, read_general, read_set, task_state, write_general};
 pub(crate) use sharers::Sharers;
+pub use sharers::SharingError;
 pub use stop::StopError;
 pub(crate) use stop::{Stopped, stop_all, wait_stop};
 pub(crate) use tracer::Tracer;

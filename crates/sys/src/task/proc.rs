@@ -33,11 +33,6 @@ pub(crate) fn is_own_thread(tid: u32) -> bool {
     tid != 0 && Path::new(&format!("/proc/self/task/{tid}")).exists()
 }
 
-/// Lists all processes; none where `/proc` can't be read.
-pub(crate) fn processes() -> Vec<u32> {
-    procfs::processes().unwrap_or_default()
-}
-
 /// Returns the id that the system gave last, in our pid namespace.
 pub(crate) fn last_id() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
-use super::{EVENT_STOP, Halt, Interrupted, Sharers, Task, proc};
+use super::{EVENT_STOP, Halt, Interrupted, Sharers, SharingError, Task, proc};
 use crate::arch::DECIDES_BEFORE_STOP;
 use crate::procfs::{RunState, Stat};
 use crate::raw::ptrace;
@@ -71,6 +71,9 @@ pub enum StopError {
         /// The process that traces it already, or 0.
         tracer: u32,
     },
+    /// Not all processes that share the memory are known.
+    #[error(transparent)]
+    Sharing(#[from] SharingError),
     /// Another call failed.
     #[error("stopping task {tid} failed: {errno}")]
     Failed {
@@ -94,6 +97,7 @@ impl From<StopError> for Errno {
             StopError::Gone { .. } => Self::ESRCH,
             StopError::TimedOut { .. } | StopError::Vfork { .. } => Self::ETIMEDOUT,
             StopError::Refused { errno, .. } | StopError::Failed { errno, .. } => errno,
+            StopError::Sharing(error) => error.errno(),
         }
     }
 }
@@ -177,7 +181,8 @@ pub(crate) fn stop_all(
     };
     let mut asked: Vec<Asked> = Vec::new();
     // On an error, tasks that have not stopped yet are let go by the end of this thread.
-    while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0 || sharers.find_new()
+    while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0
+        || sharers.find_new()?
     {
         await_asked(&mut stopped, &mut asked, interrupted, begun, limit)?;
     }
