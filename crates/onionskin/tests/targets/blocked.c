@@ -5,8 +5,10 @@
 //   --only NAME   only that wait
 //
 // Waits: nanosleep, clock_nanosleep, poll, ppoll, select, futex, futex_wake, epoll, epoll_forever,
-// pipe, sigtimedwait, semtimedop, accept, recv, pause, wait4. Those without a time limit are woken
-// by another thread. Besides: `signals` (another process queues numbered real-time signals; each
+// pipe, sigtimedwait, semtimedop, accept, recv, pause, wait4; and on sockets with a timeout: sock_read,
+// sock_recvmsg, sock_recvmmsg, sock_accept, sock_write, sock_sendmsg, sock_sendmmsg, sock_connect (of
+// TCP), sock_local (a connect), and sock_woken, whose byte comes in time. Those without a time limit
+// are woken by another thread. Besides: `signals` (another process queues numbered real-time signals; each
 // must come once and in order), `timer` (an interval timer's signals arrive), `registers` (a loop
 // that holds known values in all registers), `redzone`, `tls`.
 //
@@ -23,6 +25,7 @@
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include "registers.h"
 
 static uint64_t ask_ns, slack_ns;
@@ -63,8 +66,10 @@ static void timed(struct wait *w, uint64_t start, long result, long expected, in
     }
     if (result != expected || (result == -1 && errno != error))
         violation("%s returned %ld (errno %d)", w->name, result, errno);
-    // Clocks of different resolution round: a millisecond less is no violation of poll(2).
-    if (took + 1000000 < ask_ns) violation("%s returned %lu ns early", w->name, ask_ns - took);
+    // Clocks of different resolution round: a millisecond less is no violation of poll(2), and
+    // sockets count in ticks, some of which may come late.
+    uint64_t early = strncmp(w->name, "sock_", 5) ? 1000000 : 30000000;
+    if (took + early < ask_ns) violation("%s returned %lu ns early", w->name, ask_ns - took);
     if (took > ask_ns + slack_ns) violation("%s was %lu ns late", w->name, took - ask_ns);
     w->rounds++;
 }
@@ -178,6 +183,56 @@ static void do_epoll_forever(struct wait *w) {
     untimed(w, result, 1);
 }
 
+// Waits on sockets with a timeout, fds[0]: nothing comes, nothing more fits, nobody answers.
+static void do_sock(struct wait *w) {
+    const char *call = w->name + strlen("sock_");
+    char bytes[65536] = {0};
+    struct iovec part = {bytes, sizeof bytes};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct mmsghdr messages = {.msg_hdr = message};
+    int fd = w->fds[0], error = EAGAIN;
+    uint64_t start = now_ns();
+    long result;
+    if (!strcmp(call, "read")) result = read(fd, bytes, 1);
+    else if (!strcmp(call, "recvmsg")) result = recvmsg(fd, &message, 0);
+    else if (!strcmp(call, "recvmmsg")) result = recvmmsg(fd, &messages, 1, 0, NULL);
+    else if (!strcmp(call, "accept")) result = accept(fd, NULL, NULL);
+    else if (!strcmp(call, "write")) result = write(fd, bytes, sizeof bytes);
+    else if (!strcmp(call, "sendmsg")) result = sendmsg(fd, &message, 0);
+    else result = sendmmsg(fd, &messages, 1, 0);
+    timed(w, start, result, -1, error);
+}
+
+static void set_timeouts(int fd, uint64_t ns) {
+    struct timeval t = {.tv_sec = ns / 1000000000, .tv_usec = ns % 1000000000 / 1000};
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t));
+}
+
+// Connects to a listener that takes no more. A TCP connection that is tried on after a stop says at
+// the end of its time that it was under way already.
+static struct sockaddr_in full;
+static struct sockaddr_un full_local;
+static socklen_t full_local_len;
+static void do_connect(struct wait *w) {
+    int local = strcmp(w->name, "sock_local") == 0;
+    int fd = CHECK(socket(local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    set_timeouts(fd, ask_ns);
+    uint64_t start = now_ns();
+    long result = local ? connect(fd, (struct sockaddr *)&full_local, full_local_len)
+                        : connect(fd, (struct sockaddr *)&full, sizeof full);
+    if (result == -1 && errno == EALREADY && !local) errno = EINPROGRESS;
+    timed(w, start, result, -1, local ? EAGAIN : EINPROGRESS);
+    close(fd);
+}
+
+static void do_sock_woken(struct wait *w) {
+    char byte = 0;
+    long result = recv(w->fds[0], &byte, 1, 0);
+    if (result == 1) check_byte(w, byte);
+    untimed(w, result, 1);
+}
+
 static uint32_t wakes_begun, wakes_ended;
 
 static void do_futex_wake(struct wait *w) {
@@ -265,6 +320,16 @@ static struct wait waits[] = {
     {.name = "semtimedop", .body = do_semtimedop},
     {.name = "accept", .body = do_accept},
     {.name = "recv", .body = do_recv},
+    {.name = "sock_read", .body = do_sock},
+    {.name = "sock_recvmsg", .body = do_sock},
+    {.name = "sock_recvmmsg", .body = do_sock},
+    {.name = "sock_accept", .body = do_sock},
+    {.name = "sock_write", .body = do_sock},
+    {.name = "sock_sendmsg", .body = do_sock},
+    {.name = "sock_sendmmsg", .body = do_sock},
+    {.name = "sock_connect", .body = do_connect},
+    {.name = "sock_local", .body = do_connect},
+    {.name = "sock_woken", .body = do_sock_woken},
     {.name = "pause", .body = do_pause},
     {.name = "wait4", .body = do_wait4},
     {.name = "tls", .body = do_tls},
@@ -294,15 +359,18 @@ static void *waker(void *unused) {
     (void)unused;
     struct wait *to_pipe = find("pipe"), *to_epoll = find("epoll_forever"), *to_recv = find("recv");
     struct wait *to_futex = find("futex_wake"), *to_pause = find("pause");
+    struct wait *to_socket = find("sock_woken");
     for (uint64_t round = 0; !stopping; round++) {
         sleep_ns(ask_ns);
         char byte = (char)round;
         // A slow reader must not lose its place: one byte at a time.
         while (to_pipe->tid && to_pipe->rounds < round) sleep_ns(1000000);
         while (to_recv->tid && to_recv->rounds < round) sleep_ns(1000000);
+        while (to_socket->tid && to_socket->rounds < round) sleep_ns(1000000);
         while (to_epoll->tid && to_epoll->rounds < round) sleep_ns(1000000);
         CHECK(write(to_pipe->fds[1], &byte, 1));
         CHECK(write(to_recv->fds[1], &byte, 1));
+        CHECK(write(to_socket->fds[1], &byte, 1));
         CHECK(write(to_epoll->fds[1], &byte, 1));
         __atomic_add_fetch(&wakes_begun, 1, __ATOMIC_SEQ_CST);
         __atomic_add_fetch(&to_futex->futex, 1, __ATOMIC_SEQ_CST);
@@ -359,8 +427,44 @@ static void send_signals(void) {
     }
 }
 
+// A listener whose queue is full.
+static socklen_t fill_up(int domain, struct sockaddr *address, socklen_t len) {
+    int listener = CHECK(socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    // A local socket without a name is given one of its own.
+    CHECK(bind(listener, address, domain == AF_UNIX ? sizeof address->sa_family : len));
+    CHECK(getsockname(listener, address, &len));
+    CHECK(listen(listener, 0));
+    for (int i = 0; i < 4; i++) {
+        int fd = CHECK(socket(domain, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        connect(fd, address, len);
+    }
+    return len;
+}
+
+static void prepare_sockets(void) {
+    for (int i = 0; i < WAITS; i++) {
+        struct wait *w = &waits[i];
+        if (strncmp(w->name, "sock_", 5)) continue;
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, w->fds));
+        set_timeouts(w->fds[0], w->body == do_sock ? ask_ns : 3600000000000);
+        if (w->body == do_sock)
+            while (send(w->fds[0], (char[4096]){0}, 4096, MSG_DONTWAIT) > 0) {}
+    }
+    int listener = CHECK(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    struct sockaddr_un unnamed = {.sun_family = AF_UNIX};
+    CHECK(bind(listener, (struct sockaddr *)&unnamed, sizeof unnamed.sun_family));
+    CHECK(listen(listener, 1));
+    set_timeouts(listener, ask_ns);
+    find("sock_accept")->fds[0] = listener;
+    full = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    full_local = (struct sockaddr_un){.sun_family = AF_UNIX};
+    fill_up(AF_INET, (struct sockaddr *)&full, sizeof full);
+    full_local_len = fill_up(AF_UNIX, (struct sockaddr *)&full_local, sizeof full_local);
+}
+
 static void prepare(void) {
     for (int i = 0; i < WAITS; i++) CHECK(pipe2(waits[i].fds, O_CLOEXEC));
+    prepare_sockets();
     struct wait *w = find("epoll");
     struct epoll_event event = {.events = EPOLLIN};
     int epoll = CHECK(epoll_create1(EPOLL_CLOEXEC));

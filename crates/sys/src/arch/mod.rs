@@ -96,16 +96,19 @@ pub(crate) enum Timeout {
     Timespec(Vaddr),
     /// In the `struct io_uring_getevents_arg` at this address.
     UringArg(Vaddr),
+    /// As `SO_RCVTIMEO` of this descriptor's socket says.
+    Receive(i32),
+    /// As `SO_SNDTIMEO` of this descriptor's socket says.
+    Send(i32),
+    /// The same, for a connection to be made.
+    Connect(i32),
 }
 
 impl Timeout {
     /// Reads an argument in milliseconds, of which the kernel takes the low half as a signed
     /// number, and waits for ever below zero.
     fn millis(argument: u64) -> Self {
-        let low = u32::try_from(argument & 0xffff_ffff)
-            .expect("masked")
-            .cast_signed();
-        u64::try_from(low).map_or(Self::Never, Self::Millis)
+        u64::try_from(int(argument)).map_or(Self::Never, Self::Millis)
     }
 
     /// Reads an argument that is the address of a `struct timespec`, or zero to wait for ever.
@@ -115,4 +118,11 @@ impl Timeout {
             address => Self::Timespec(Vaddr(address)),
         }
     }
+}
+
+/// Returns what the kernel takes of an argument that is an `int`.
+fn int(argument: u64) -> i32 {
+    u32::try_from(argument & 0xffff_ffff)
+        .expect("masked")
+        .cast_signed()
 }

@@ -1,6 +1,6 @@
 //! One task made to call the kernel.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use space::{Errno, Mapping, PageSize, Vaddr};
@@ -173,16 +173,9 @@ impl<'a> Caller<'a> {
         Ok(read_general(self.task.tid)?.result())
     }
 
-    /// Returns a duplicate of descriptor `fd` of the task; `process` is the pidfd of its process.
-    pub(crate) fn descriptor(&self, process: BorrowedFd<'_>, fd: i32) -> Result<OwnedFd, Errno> {
-        // A task may have descriptors of its own, and the first one may have none any more. A
-        // kernel that can't open a task by itself (before 6.9) is asked for the process's.
-        match raw::process::task_pidfd(self.task.tid) {
-            Ok(task) if self.task.tid != self.task.pid => {
-                raw::process::pidfd_getfd(task.as_fd(), fd)
-            }
-            Ok(_) | Err(_) => raw::process::pidfd_getfd(process, fd),
-        }
+    /// Returns a duplicate of descriptor `fd` of the task.
+    pub(crate) fn descriptor(&self, fd: i32) -> Result<OwnedFd, Errno> {
+        raw::process::descriptor_of(self.task.pid, self.task.tid, fd)
     }
 
     /// Sets ptrace options beside those that every injection has.

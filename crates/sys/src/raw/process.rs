@@ -1,7 +1,7 @@
 //! Process descriptors and comparison.
 #![expect(unsafe_code, reason = "system calls")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use space::Errno;
 
@@ -20,11 +20,22 @@ pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, E
     descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
 }
 
-/// `pidfd_open(PIDFD_THREAD)`: a descriptor of one task (Linux 6.9).
-pub(crate) fn task_pidfd(tid: u32) -> Result<OwnedFd, Errno> {
-    const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+/// `pidfd_open`: a descriptor of a process, or with `PIDFD_THREAD` of one task.
+fn pidfd_open(id: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes numbers only.
-    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, PIDFD_THREAD) })
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) })
+}
+
+/// Returns a duplicate of descriptor `fd` of task `tid` of process `pid`.
+pub(crate) fn descriptor_of(pid: u32, tid: u32, fd: RawFd) -> Result<OwnedFd, Errno> {
+    const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+    // A task may have descriptors of its own, and the first one may have none any more. A kernel
+    // that can't open a task by itself (before 6.9) is asked for the process's.
+    let task = match pidfd_open(tid, PIDFD_THREAD) {
+        Err(Errno::EINVAL) => pidfd_open(pid, 0),
+        task => task,
+    };
+    pidfd_getfd(task?.as_fd(), fd)
 }
 
 /// What of two tasks `kcmp` compares.

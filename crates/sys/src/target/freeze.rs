@@ -55,7 +55,7 @@ impl Freeze for Target {
         let tracer = self.tracer()?;
         self.find_gadgets().map_err(|error| self.say(error))?;
         let (made, born) = self
-            .inject(&tracer, Purpose::Fork, limit, |caller, _| {
+            .inject(&tracer, Purpose::Fork, limit, |caller| {
                 let mut born = None;
                 let made = inject::fork(caller, &mut born);
                 Ok((made, born))
@@ -137,7 +137,7 @@ impl Target {
 
     fn reap_stopped(&mut self, tracer: &Tracer) -> Result<(), Errno> {
         let children = self.unreaped.clone();
-        self.inject(tracer, Purpose::Reap, REAP_LIMIT, move |caller, _| {
+        self.inject(tracer, Purpose::Reap, REAP_LIMIT, move |caller| {
             children
                 .into_iter()
                 .try_for_each(|child| inject::reap(caller, child))

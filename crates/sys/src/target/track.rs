@@ -106,13 +106,13 @@ impl Target {
         self.find_gadgets()?;
         let begun = Instant::now();
         let tracer = Tracer::stop(&mut self.sharers, &mut self.interrupted, limit)?;
-        let made = self.inject(&tracer, Purpose::Track, limit, |caller, pidfd| {
+        let made = self.inject(&tracer, Purpose::Track, limit, |caller| {
             let fd = caller.call(call::USERFAULTFD, track_args())?;
             let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;
             if fd < 0 {
                 return Ok(Err(Errno(-fd)));
             }
-            let ours = caller.descriptor(pidfd.as_fd(), fd);
+            let ours = caller.descriptor(fd);
             // Closed before anything is registered with it: whatever becomes of us, nothing of
             // it has an effect on the process.
             caller.call(call::CLOSE, [u64::from(fd.unsigned_abs()), 0, 0, 0, 0, 0])?;
@@ -147,14 +147,11 @@ impl Target {
         tracer: &Tracer,
         purpose: Purpose,
         limit: Duration,
-        job: impl FnOnce(&mut Caller<'_>, std::os::fd::OwnedFd) -> Result<T, InjectError>
-        + Send
-        + 'static,
+        job: impl FnOnce(&mut Caller<'_>) -> Result<T, InjectError> + Send + 'static,
     ) -> Result<T, InjectError> {
         let gadgets = self.gadgets.ok_or(InjectError::NoGadgets)?;
         let mappings = space::AddressSpace::mappings(self)?;
         let pagemap = self.view.pagemap.try_clone().map_err(Errno::from)?;
-        let pidfd = self.pidfd.try_clone().map_err(Errno::from)?;
         let (pid, page_size) = (self.pid, self.view.page_size);
         let earlier = self.scratch.map(PageRange::start);
         let answer = tracer.run(move |stopped: &mut Stopped| {
@@ -171,7 +168,7 @@ impl Target {
             let mut frames = None;
             let made = Caller::begin(site, stopped).and_then(|mut caller| {
                 frames = caller.frames();
-                job(&mut caller, pidfd)
+                job(&mut caller)
             });
             Ok((made, frames))
         });

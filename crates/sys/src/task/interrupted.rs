@@ -1,16 +1,18 @@
 //! Calls that a stop interrupts although no signal handler runs.
 //!
 //! The kernel restarts most interrupted calls by itself, but answers a few with `EINTR`
-//! (`signal(7)`): `epoll_wait`, `semop`, `sigtimedwait`, `io_getevents`, `io_uring_enter`. A
-//! program that never sees a signal may not expect that. So a task that we interrupted in one of
-//! them is made to restart it, unless a handler runs first (`ERESTARTNOHAND`). A restart begins
-//! its timeout anew; therefore the first interruption is remembered, and a task found in the same
+//! (`signal(7)`): `epoll_wait`, `semop`, `sigtimedwait`, `io_getevents`, `io_uring_enter`, and all
+//! that wait for a socket with a timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`), which end so only where
+//! nothing was transferred yet. A program that never sees a signal may not expect that. So a task
+//! that we interrupted in one of them is made to restart it, unless a handler runs first
+//! (`ERESTARTNOHAND`). A restart begins its timeout anew; therefore the first interruption is remembered, and a task found in the same
 //! call when its time is over gets the answer of a timeout: a wait may last up to twice as long,
 //! but never for ever.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, sockopt};
 use space::{Errno, Vaddr};
 
 use super::again::make_again;
@@ -18,6 +20,7 @@ use super::{Halt, Task, proc, read_general, write_general};
 use crate::arch::{DECIDES_BEFORE_STOP, Registers, Timeout, begin_anew, waiting_call};
 use crate::inject::allows_restart;
 use crate::raw::memory;
+use crate::raw::process::descriptor_of;
 
 /// The interrupted waits of a process, over many stops.
 #[derive(Debug, Default)]
@@ -71,7 +74,7 @@ impl Interrupted {
         let Some(call) = waiting_call(task.tid, &registers) else {
             return Ok(());
         };
-        let Some(timeout) = length(task.tid, call.timeout) else {
+        let Some(timeout) = length(*task, call.timeout) else {
             return Ok(());
         };
         let tid = task.tid;
@@ -121,7 +124,8 @@ fn anew(task: &mut Task, registers: &Registers) -> Result<(), Errno> {
 }
 
 /// How long a call waits; `None` where that can't be read, so that the kernel's `EINTR` stands.
-fn length(pid: u32, timeout: Timeout) -> Option<Duration> {
+fn length(task: Task, timeout: Timeout) -> Option<Duration> {
+    let pid = task.tid;
     match timeout {
         Timeout::Never => Some(Duration::MAX),
         Timeout::Millis(millis) => Some(Duration::from_millis(millis)),
@@ -136,7 +140,24 @@ fn length(pid: u32, timeout: Timeout) -> Option<Duration> {
                 address => timespec(pid, Vaddr(address)),
             }
         }
+        Timeout::Receive(fd) => socket(task, fd, sockopt::Timeout::Recv),
+        Timeout::Send(fd) => socket(task, fd, sockopt::Timeout::Send),
+        Timeout::Connect(fd) => {
+            let length = socket(task, fd, sockopt::Timeout::Send)?;
+            let domain = sockopt::socket_domain(descriptor_of(task.pid, task.tid, fd).ok()?);
+            // There the end of the time is told in another way, and left to the kernel.
+            Some(match domain {
+                Ok(AddressFamily::UNIX) => Duration::MAX,
+                _ => length,
+            })
+        }
     }
+}
+
+/// A timeout of a socket; `None` where it has none, or is no socket.
+fn socket(task: Task, fd: i32, which: sockopt::Timeout) -> Option<Duration> {
+    let socket = descriptor_of(task.pid, task.tid, fd).ok()?;
+    sockopt::socket_timeout(socket, which).ok()?
 }
 
 fn timespec(pid: u32, address: Vaddr) -> Option<Duration> {

@@ -15,7 +15,7 @@ use space::{Errno, Vaddr};
 use super::super::restart::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTSYS};
 use super::{CALL_LEN, NUMBER, PC, Registers, SP, SVC, call};
 use crate::arch::restart::EINTR;
-use crate::arch::{Reentry, Timeout, WaitingCall};
+use crate::arch::{Reentry, Timeout, WaitingCall, int};
 use crate::raw::{memory, ptrace};
 use crate::task::{read_general, write_general};
 use crate::uapi::aarch64::NT_ARM_SYSTEM_CALL;
@@ -86,13 +86,16 @@ pub(crate) fn waiting_call(tid: u32, registers: &Registers) -> Option<WaitingCal
     if registers.result() != EINTR {
         return None;
     }
-    let (timeout, timed_out) = ended_by_stop(registers)?;
     let mut again = *registers;
     again.0[PC] -= CALL_LEN;
-    if !has_call_at(tid, again.program_counter()) || returned_from_handler(tid, registers) {
+    if ended_by_stop(&again).or(of_socket(&again)).is_none()
+        || !has_call_at(tid, again.program_counter())
+        || returned_from_handler(tid, registers)
+    {
         return None;
     }
     again.0[0] = first_argument(tid)?;
+    let (timeout, timed_out) = ended_by_stop(&again).or(of_socket(&again))?;
     Some(WaitingCall {
         timeout,
         timed_out,
@@ -115,6 +118,23 @@ fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
         4 | 292 => (Timeout::timespec(fifth), 0),   // io_getevents, io_pgetevents
         426 if fourth & IORING_ENTER_EXT_ARG != 0 => (Timeout::UringArg(Vaddr(fifth)), ETIME),
         426 => (Timeout::Never, 0), // io_uring_enter
+        _ => return None,
+    })
+}
+
+/// The calls that a stop ends where the socket has a timeout, which is their first argument. (One
+/// that has none makes the kernel restart the call by itself; it is not asked for that where a
+/// task is diverted, so that there a handler with `SA_RESTART` may restart a call of the others.)
+fn of_socket(registers: &Registers) -> Option<(Timeout, i64)> {
+    const EAGAIN: i64 = -11;
+    const EINPROGRESS: i64 = -115;
+    let fd = int(registers.0[0]);
+    Some(match registers.0[NUMBER] {
+        // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg
+        63 | 65 | 202 | 207 | 212 | 242 | 243 => (Timeout::Receive(fd), EAGAIN),
+        // write, writev, sendto, sendmsg, sendmmsg
+        64 | 66 | 206 | 211 | 269 => (Timeout::Send(fd), EAGAIN),
+        203 => (Timeout::Connect(fd), EINPROGRESS), // connect
         _ => return None,
     })
 }
@@ -242,6 +262,10 @@ mod tests {
             Some((Timeout::UringArg(Vaddr(0x100)), -62))
         );
         assert_eq!(wait(63, [3, 0, 0, 0, 0, 0]), None);
+        let socket = |number| of_socket(&at_call(number, [3, 0, 0, 0, 0, 0]));
+        assert_eq!(socket(63), Some((Timeout::Receive(3), -11)));
+        assert_eq!(socket(203), Some((Timeout::Connect(3), -115)));
+        assert_eq!(socket(22), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use space::{Errno, Vaddr};
 
 use super::restart::{EINTR, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS};
-use super::{Gadgets, Reentry, Timeout, WaitingCall};
+use super::{Gadgets, Reentry, Timeout, WaitingCall, int};
 use crate::raw::ptrace;
 use crate::task::write_general;
 use crate::uapi::x86_64::SigContext;
@@ -200,6 +200,7 @@ impl Registers {
 pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCall> {
     const EAGAIN: i64 = -11;
     const ETIME: i64 = -62;
+    const EINPROGRESS: i64 = -115;
     const IORING_ENTER_EXT_ARG: u64 = 8;
     if registers.result() != EINTR {
         return None;
@@ -217,6 +218,11 @@ pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCa
             (Timeout::UringArg(Vaddr(argument(R8))), ETIME)
         }
         426 => (Timeout::Never, 0), // io_uring_enter
+        // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg
+        0 | 19 | 43 | 45 | 47 | 288 | 299 => (Timeout::Receive(int(argument(RDI))), EAGAIN),
+        // write, writev, sendto, sendmsg, sendmmsg
+        1 | 20 | 44 | 46 | 307 => (Timeout::Send(int(argument(RDI))), EAGAIN),
+        42 => (Timeout::Connect(int(argument(RDI))), EINPROGRESS), // connect
         _ => return None,
     };
     let mut again = *registers;
