@@ -30,7 +30,13 @@ struct Program {
 
 impl Program {
     fn start(directory: &Path) -> Self {
+        Self::with_page_tables(directory, 0)
+    }
+
+    /// Starts it with more page tables, which make a fork slow.
+    fn with_page_tables(directory: &Path, count: u32) -> Self {
         let mut child = Command::new(programs::program("live", directory))
+            .arg(count.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -174,6 +180,60 @@ fn frozen_memory_stands_still_and_a_fork_holds_it() {
         target.reap(twin).unwrap();
     }
     assert_eq!(program.ask("?"), "bad=0 child=-1 errno=10");
+}
+
+#[test]
+fn a_process_whose_fork_is_overdue_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut program = Program::with_page_tables(directory.path(), 8192);
+    let pid = program.child.id();
+    let mut target = Target::open(pid).unwrap();
+    target.attach(TrackWish::Best, LIMIT).unwrap();
+    let counters = Vaddr(program.area.start().0 + 2 * page_len());
+    let counters = PageRange::new(program.area.start(), counters).unwrap();
+    let mut overdue = 0;
+    // Given up on the way to the call, in the midst of it, and perhaps at its end.
+    for micros in [0, 20, 100, 500, 1000, 2000, 5000].repeat(6) {
+        target.stop(LIMIT).unwrap();
+        match target.fork(Duration::from_micros(micros)) {
+            Err(Errno::ETIMEDOUT) => {
+                overdue += 1;
+                target.resume().unwrap();
+            }
+            // The task that was left alone is on its way back still, over the place for frames.
+            Err(Errno::ENOSYS) if overdue > 0 => target.resume().map(drop).unwrap(),
+            made => {
+                target.resume().unwrap();
+                let twin = made.unwrap_or_else(|e| panic!("{e}: {:?}", target.inject_error()));
+                target.reap(twin).unwrap();
+            }
+        }
+        let (mut before, mut now) = (vec![0; counters.len().as_usize()], Vec::new());
+        target.read(&[counters], &mut before).unwrap();
+        now.clone_from(&before);
+        let begun = Instant::now();
+        while now == before {
+            assert!(begun.elapsed() < LIMIT, "it does not go on");
+            target.read(&[counters], &mut now).unwrap();
+        }
+    }
+    assert!(overdue >= 6, "only {overdue} forks were overdue");
+    // A fork with all the time it needs works again, and no child is left of any.
+    let begun = Instant::now();
+    loop {
+        target.stop(LIMIT).unwrap();
+        let made = target.fork(LIMIT);
+        target.resume().unwrap();
+        if let Ok(twin) = made {
+            target.reap(twin).unwrap();
+            break;
+        }
+        let why = target.inject_error();
+        assert!(begun.elapsed() < LIMIT, "no fork any more: {why:?}");
+    }
+    while program.ask("?") != "bad=0 child=-1 errno=10" {
+        assert!(begun.elapsed() < LIMIT, "{}", program.ask("?"));
+    }
 }
 
 #[test]

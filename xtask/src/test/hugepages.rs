@@ -27,7 +27,11 @@ enum State {
 impl HugePages {
     /// Makes sure that so many pages are free, as far as this machine allows.
     pub(super) fn reserve(wanted: u64) -> Self {
-        let state = match (read("free_hugepages"), read("nr_hugepages")) {
+        // Reserved pages stay free until they are touched. (Linux 6.18 leaks reservations where a
+        // part of a private mapping of hugetlb is moved by `mremap`: for good.)
+        let reserved = read("resv_hugepages").unwrap_or(0);
+        let free = read("free_hugepages").map(|free| free.saturating_sub(reserved));
+        let state = match (free, read("nr_hugepages")) {
             (Some(free), Some(_)) if free >= wanted => State::Enough { free },
             (Some(free), Some(total)) => add(total, wanted - free),
             _ => State::Unavailable("this kernel has no pool of 2 MiB pages".to_owned()),

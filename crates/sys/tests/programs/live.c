@@ -53,12 +53,18 @@ static void *wait_poll(void *arg) {
     }
     return 0;
 }
-int main(void) {
+// live [TABLES]: with so many page tables that hold one page each, which make a fork slow.
+int main(int count_of, char **arguments) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     page = sysconf(_SC_PAGESIZE);
     area = mmap(0, PAGES * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     madvise((void *)area, PAGES * page, MADV_NOHUGEPAGE);
     for (long i = 0; i < PAGES; i += 2) area[i * page + 100] = 1 + i % 200;
+    long tables = count_of > 1 ? atol(arguments[1]) : 0, span = page * page / 8;
+    volatile char *sparse = mmap(0, (tables + 1) * span, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    madvise((void *)sparse, (tables + 1) * span, MADV_NOHUGEPAGE);
+    for (long i = 0; i < tables; i++) sparse[i * span] = 1;
     pthread_t t;
     for (long i = 0; i < 2; i++) pthread_create(&t, 0, count, (void *)i);
     pthread_create(&t, 0, nap, 0);

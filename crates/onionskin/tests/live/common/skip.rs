@@ -31,6 +31,8 @@ pub(crate) fn hugetlb_mib(mib: u64) -> bool {
         line.and_then(number).unwrap_or(0)
     };
     let more = fs::read_to_string("/proc/sys/vm/nr_overcommit_hugepages").unwrap_or_default();
-    let pages = named("HugePages_Free:") + number(&more).unwrap_or(0);
+    // A free page may be reserved, for a process or (by mistakes of the kernel) for nobody.
+    let free = named("HugePages_Free:").saturating_sub(named("HugePages_Rsvd:"));
+    let pages = free + number(&more).unwrap_or(0);
     pages >= FEW && pages * named("Hugepagesize:") >= mib * 1024
 }
