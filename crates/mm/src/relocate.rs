@@ -8,8 +8,9 @@ use crate::table::PMD;
 use crate::vma::View;
 
 /// Moves the entries of `start..end` so that the first comes to `to`. What they map gets a new
-/// address and nothing else, but that it counts as soft-dirty, and that userfaultfd protection
-/// is lifted where the mapping won't stay registered (`clears_wp`).
+/// address and nothing else, but that it counts as soft-dirty (unless its whole page table moves:
+/// seen on 6.1 and 6.12), and that userfaultfd protection is lifted where the mapping won't stay
+/// registered (`clears_wp`).
 pub(crate) fn move_page_tables(
     world: &mut World,
     mm: &mut Mm,
@@ -37,7 +38,7 @@ pub(crate) fn move_page_tables(
             continue;
         }
         let whole = run.end - run.start == pmd_size;
-        if whole && aligned && !clears_wp && !world.profile.soft_dirty {
+        if whole && aligned && !clears_wp {
             let from = mm.tables.walk(run.start, PMD);
             let free = mm.tables.alloc_to(target, PMD);
             if let Some(free) = free.filter(|&slot| mm.tables.word(slot) == 0) {

@@ -31,7 +31,7 @@ bitflags! {
 }
 
 /// How many low bits of a word are the frame.
-const FRAME_BITS: u32 = 55;
+pub(crate) const FRAME_BITS: u32 = 55;
 /// How many low bits of a swapped page's word are the device.
 const SWAP_TYPE_BITS: u32 = 5;
 
