@@ -32,6 +32,27 @@ fn with_swap(pages: u64) -> (Machine, Tid) {
 }
 
 #[test]
+fn the_first_page_swapped_out_is_found_by_parent_and_child() {
+    for arch in [Arch::X86_64, Arch::Arm64Page16K] {
+        let mut profile = Profile::new(Kernel::V6_18, arch);
+        profile.swap_pages = 4;
+        let page = profile.page_size();
+        let mut machine = Machine::new(profile);
+        let tid = machine.spawn();
+        anon(&mut machine, tid, BASE, 4 * page / PAGE, RW);
+        machine.store(tid, BASE, &[7]).unwrap();
+        machine.madvise(tid, BASE, page, madv::PAGEOUT).unwrap();
+        assert_eq!(flags(&machine, tid, BASE), SWAPPED, "{arch:?}");
+        let child = machine.fork(tid).unwrap();
+        // The child brings it back for both: it must not be the child's alone.
+        for tid in [child, tid] {
+            assert_eq!(byte(&mut machine, tid, BASE), 7, "{arch:?}");
+            machine.check().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_freed_page_goes_unless_it_is_written_again() {
     let (mut machine, tid) = machine();
     anon(&mut machine, tid, BASE, 2, RW);

@@ -34,8 +34,11 @@ pub struct Swap {
     pages_max: u64,
 }
 
+/// The first page of a device is its header. An entry that names it would say nothing on arm64.
+const HEADER: u64 = 1;
+
 fn index(slot: SwapSlot) -> usize {
-    usize::try_from(slot.offset).expect("a slot in use is small")
+    usize::try_from(slot.offset - HEADER).expect("a slot in use is small")
 }
 
 impl Swap {
@@ -60,6 +63,11 @@ impl Swap {
     /// Tells whether the page of a slot is in the swap cache.
     pub fn is_cached(&self, slot: SwapSlot) -> bool {
         self.slots[index(slot)].cached.is_some()
+    }
+
+    /// The bytes of a slot.
+    pub(crate) fn content(&self, slot: SwapSlot) -> &Content {
+        &self.slots[index(slot)].content
     }
 
     /// How many entries and page caches name a slot (`swap_count`).
@@ -91,7 +99,7 @@ impl Swap {
             Some(offset) => offset,
             None => {
                 self.slots.push(Slot::default());
-                u64::try_from(self.slots.len() - 1).expect("few slots")
+                u64::try_from(self.slots.len() - 1).expect("few slots") + HEADER
             }
         };
         let slot = SwapSlot { device: 0, offset };

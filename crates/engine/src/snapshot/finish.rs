@@ -108,16 +108,20 @@ where
         let reader = twin.reader();
         let pumped = self.pump(&*reader, carried, Missing::TryEach)?;
         self.bytes_read.0 += pumped.bytes.0;
-        if !pumped.missed.is_empty() {
-            return Err(Halt::Wiped(pumped.missed));
-        }
+        let look = &held.look;
+        let mut read = carried.clone();
         if self.options.verify == Verify::Yes {
             self.observer.event(&Event::Verifying);
-            let look = &held.look;
-            let set = look.keep.union(&look.carried).difference(&look.unforked);
-            self.compare(&*reader, &set, &mut held.verified, &mut |_| {})?;
+            read = look.keep.union(carried).difference(&look.unforked);
+            self.compare(&*reader, &read, &mut held.verified, &mut |_| {})?;
         }
-        Ok(())
+        let lost = truncated(twin, &read.intersection(&look.file_copies()))?;
+        let gone = pumped.missed.union(&lost);
+        if gone.is_empty() {
+            Ok(())
+        } else {
+            Err(Halt::Wiped(gone))
+        }
     }
 
     /// Compares, while the target stands still, all that it alone can be compared with.
@@ -253,6 +257,31 @@ where
 }
 
 const TWIN: &str = "looking at the forked child";
+
+/// Returns which pages of `set`, all copies of files' pages, the forked child has lost: whoever
+/// truncates a file takes the private copies of its pages from everybody, and what was read in
+/// their place was the file's.
+fn truncated<T: AddressSpace, E>(
+    twin: &mut T,
+    set: &RangeSet,
+) -> Result<RangeSet, SnapshotError<E>> {
+    let scan = Scan {
+        all_of: PageFlags::empty(),
+        any_of: PageFlags::PRESENT | PageFlags::SWAPPED,
+        report: PageFlags::FILE,
+        rearm: Rearm::Keep,
+    };
+    let mut runs: Vec<PageRun> = Vec::new();
+    if !set.is_empty() {
+        twin.scan(&scan, set.ranges(), &mut runs)
+            .map_err(|errno| SnapshotError::space(TWIN, errno))?;
+    }
+    let own = runs
+        .iter()
+        .filter(|run| !run.flags.contains(PageFlags::FILE));
+    let own: RangeSet = own.map(|run| run.range).collect();
+    Ok(set.difference(&own))
+}
 
 /// Returns which pages of `set` the forked child has.
 fn present_in<T: AddressSpace, E>(

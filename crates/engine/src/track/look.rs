@@ -126,6 +126,16 @@ impl Look {
         self.copy().union(&self.zeros)
     }
 
+    /// Returns where private mappings of files lie: the copies of pages in them go if the file is
+    /// truncated.
+    pub(crate) fn file_copies(&self) -> RangeSet {
+        self.parts
+            .iter()
+            .filter(|part| part.class == Class::PrivateFile)
+            .map(|part| part.range)
+            .collect()
+    }
+
     /// Takes note that a forked child does not have `gone`: what of it was to be read there must be
     /// copied from the target.
     pub(crate) fn leave_out(&mut self, gone: &RangeSet) {

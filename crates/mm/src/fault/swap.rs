@@ -33,8 +33,14 @@ pub(crate) fn bring_back(
     (place, bits): (SwapSlot, SwapBits),
     write: bool,
 ) -> Present {
+    let family = vma.anon_vma.expect("what was swapped out has a family");
     let owner = Owner::Anon {
-        anon_vma: vma.anon_vma.expect("what was swapped out has a family"),
+        // __folio_set_anon: a page that others may map belongs to the oldest family.
+        anon_vma: if bits.contains(SwapBits::EXCLUSIVE) {
+            family
+        } else {
+            world.anon_vmas.root(family)
+        },
         index: vma.index_of(addr, world.page_shift()),
     };
     let pfn = swap::read(world, place, owner);

@@ -26,7 +26,6 @@ use crate::profile::Kernel;
 use crate::readout::scan::PagemapScan;
 use crate::uapi::pagemap::{ARGUMENT_SIZE, ScanFlags};
 use crate::uapi::uffd::{API, Features, register as mode};
-use crate::vma::VmaFlags;
 use entries::Samples;
 pub use reader::Reader;
 

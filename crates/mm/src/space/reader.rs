@@ -1,10 +1,13 @@
-//! Reading page contents as `process_vm_readv` and `/proc/PID/mem` do.
+//! Reading page contents as `process_vm_readv` and `/proc/PID/mem` do, and shared memory through
+//! its file.
 
 use space::{ByteLen, Errno, PageRange, PageSource};
 
 use super::{SharedMachine, lock};
+use crate::file::{Cached, FileId};
 use crate::gup::{self, Foll};
-use crate::machine::Pid;
+use crate::machine::{Mm, Pid, Tid, World};
+use crate::vma::VmaFlags;
 
 /// Reads the memory of a process of a machine. A page that waits for the handler of a userfaultfd
 /// can't be read.
@@ -23,26 +26,54 @@ impl PageSource for Reader {
         let mut done = 0;
         for range in ranges {
             for addr in (range.start().0..range.end().0).step_by(page_size) {
-                let vma = process.mm.vmas.lookup(addr);
-                let allowed = vma.is_some_and(|vma| gup::check_vma_flags(vma, Foll::FORCE).is_ok());
-                let pfn = if allowed {
-                    gup::get_page(world, &mut process.mm, tid, addr, Foll::empty()).ok()
-                } else {
-                    None
-                };
-                match pfn {
-                    Some(pfn) => {
-                        let page = &mut buf[done..done + page_size];
-                        world.frames.frame(pfn).content.read(0, page);
-                    }
-                    None if done == 0 => return Err(Errno::EFAULT),
-                    None => return Ok(bytes(done)),
+                let page = &mut buf[done..done + page_size];
+                if !read_page(world, &mut process.mm, tid, addr, page) {
+                    return if done == 0 {
+                        Err(Errno::EFAULT)
+                    } else {
+                        Ok(bytes(done))
+                    };
                 }
                 done += page_size;
             }
         }
         Ok(bytes(done))
     }
+}
+
+/// Reads a page; tells whether that can be.
+fn read_page(world: &mut World, mm: &mut Mm, tid: Tid, addr: u64, buf: &mut [u8]) -> bool {
+    let Some(vma) = mm.vmas.lookup(addr) else {
+        return false;
+    };
+    if vma.has(VmaFlags::MAYSHARE)
+        && let Some(file) = vma.file.filter(|_| !vma.is_hugetlb())
+    {
+        let index = vma.index_of(addr, world.page_shift());
+        return read_file(world, file, index, buf);
+    }
+    if gup::check_vma_flags(vma, Foll::FORCE).is_err() {
+        return false;
+    }
+    match gup::get_page(world, mm, tid, addr, Foll::empty()) {
+        Ok(pfn) => {
+            world.frames.frame(pfn).content.read(0, buf);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Reads a page of shared memory through its file: nothing comes into the page tables.
+fn read_file(world: &World, file: FileId, index: u64, buf: &mut [u8]) -> bool {
+    let file = world.files.get(file);
+    match file.pages.get(&index) {
+        _ if index << world.page_shift() >= file.size => return false,
+        Some(&Cached::Page(pfn)) => world.frames.frame(pfn).content.read(0, buf),
+        Some(&Cached::Swap(slot)) => world.swap.content(slot).read(0, buf),
+        None => buf.fill(0),
+    }
+    true
 }
 
 fn bytes(len: usize) -> ByteLen {

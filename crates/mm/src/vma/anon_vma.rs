@@ -54,6 +54,12 @@ impl AnonVmas {
         self.len() == 0
     }
 
+    /// The oldest ancestor of a family (`anon_vma->root`).
+    pub(crate) fn root(&self, id: AnonVmaId) -> AnonVmaId {
+        let parent = self.list[id.index()].parent;
+        if parent == id { id } else { self.root(parent) }
+    }
+
     fn alloc(&mut self, parent: Option<AnonVmaId>) -> AnonVmaId {
         let id = self.free.pop().unwrap_or_else(|| {
             AnonVmaId(u32::try_from(self.list.len()).expect("families are counted in 32 bits"))
