@@ -46,6 +46,11 @@ pub(crate) struct Look {
 /// Flags of pages that exist.
 pub(super) const THERE: PageFlags = PageFlags::PRESENT.union(PageFlags::SWAPPED);
 
+/// Flags of pages that soft-dirty bits say nothing about. A page of zeros may be that of a new
+/// mapping whose mark was lost in a merge, or what a read of dropped memory brought; a huge one
+/// looks like a file's. A file's page is not the process's own.
+pub(super) const UNMARKED: PageFlags = PageFlags::ZERO.union(PageFlags::FILE);
+
 /// The parts, sorted by the way they are asked.
 #[derive(Default)]
 struct Groups {
@@ -210,7 +215,10 @@ impl Look {
     ) -> Result<(), Errno> {
         let tracking = space.tracking();
         let shift = space.page_size().shift();
-        let runs = there(space, ranges, PageFlags::WRITTEN | PageFlags::ZERO)?;
+        let mut also = PageFlags::WRITTEN | PageFlags::ZERO;
+        // The words of pagemap tell it for nothing.
+        also.set(PageFlags::FILE, tracking == Tracking::SoftDirty);
+        let runs = there(space, ranges, also)?;
         self.find_lost(&runs, tracking, mappings);
         let (mut keep, mut carried, mut zeros) = (Vec::new(), Vec::new(), Vec::new());
         let mut known = captured.ranges();
@@ -449,8 +457,7 @@ fn unwritten(flags: PageFlags, tracking: Tracking) -> bool {
     let unwritten = !flags.contains(PageFlags::WRITTEN);
     match tracking {
         Tracking::WriteProtect => unwritten && flags.contains(PageFlags::TRACKED),
-        // A page of zeros may be that of a new mapping whose mark was lost in a merge.
-        Tracking::SoftDirty => unwritten && !flags.contains(PageFlags::ZERO),
+        Tracking::SoftDirty => unwritten && !flags.intersects(UNMARKED),
         Tracking::None => false,
     }
 }

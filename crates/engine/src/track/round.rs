@@ -4,7 +4,7 @@ use space::{
     AddressSpace, ByteLen, Errno, PageFlags, PageRange, PageRun, RangeSet, Rearm, Scan, Tracking,
 };
 
-use super::look::{THERE, collect, own_copy};
+use super::look::{THERE, UNMARKED, collect, own_copy};
 use super::{Look, Tracker};
 use crate::Class;
 
@@ -74,10 +74,10 @@ impl Tracker {
 
     fn arm_soft_dirty<S: AddressSpace>(&mut self, space: &mut S) -> Result<Armed, Errno> {
         let file = self.file_ranges();
-        let report = report(!file.is_empty()) | PageFlags::WRITTEN;
+        let report = report(true) | PageFlags::WRITTEN;
         let runs = rearm(space, self.tracked.ranges(), PageFlags::empty(), report)?;
         let written = collect(&runs, |flags| {
-            flags.intersects(PageFlags::WRITTEN | PageFlags::ZERO)
+            flags.intersects(PageFlags::WRITTEN | UNMARKED)
         });
         let due = written.union(&self.fresh);
         self.fresh.clear();
