@@ -11,7 +11,9 @@ use crate::process;
 use crate::workspace::{Workspace, cargo};
 
 const WASM: &str = "wasm32-unknown-unknown";
+/// What is built without an operating system: this is how its purity is checked.
 const ENGINE: &str = "onionskin-engine";
+const MODEL: &str = "onionskin-mm";
 const CLI: &str = "onionskin-cli";
 
 /// Fails where `cargo fmt` would change something.
@@ -88,7 +90,7 @@ pub(super) fn deny(workspace: &Workspace) -> Result<Outcome> {
     Ok(run(command.current_dir(&workspace.root)))
 }
 
-/// Builds the engine's pure part where there is no operating system to call.
+/// Builds the engine's pure part and the model where there is no operating system to call.
 pub(super) fn wasm(workspace: &Workspace) -> Result<Outcome> {
     let sysroot = process::output_of(Command::new("rustc").args(["--print", "sysroot"]));
     let library = Path::new(sysroot.unwrap_or_default().trim())
@@ -104,6 +106,8 @@ pub(super) fn wasm(workspace: &Workspace) -> Result<Outcome> {
         "--lib",
         "-p",
         ENGINE,
+        "-p",
+        MODEL,
         "--no-default-features",
         "--target",
         WASM,

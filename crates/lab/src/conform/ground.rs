@@ -88,35 +88,65 @@ pub fn kernel_release() -> String {
 }
 
 /// The model: for each case, the machine that the case needs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Modelled {
+    /// The version, unless a case needs another.
+    kernel: Option<mm::Kernel>,
+    arch: Arch,
     /// What machines have, by what was needed of them.
     known: BTreeMap<Vec<String>, Features>,
 }
 
+impl Default for Modelled {
+    /// x86_64, and for each case the version that it is about.
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            arch: Arch::X86_64,
+            known: BTreeMap::new(),
+        }
+    }
+}
+
+impl Modelled {
+    /// Machines of one version and architecture: cases about other versions are skipped.
+    pub fn new(kernel: mm::Kernel, arch: Arch) -> Self {
+        Self {
+            kernel: Some(kernel),
+            arch,
+            known: BTreeMap::new(),
+        }
+    }
+
+    fn profile_for(&self, needs: &[String]) -> Profile {
+        profile_for(self.kernel, self.arch, needs)
+    }
+}
+
 impl Ground for Modelled {
     fn run(&mut self, program: &Program) -> Result<Vec<Outcome>, String> {
-        on_model(&profile_for(&program.needs), program).ok_or_else(|| "the model panics".to_owned())
+        on_model(&self.profile_for(&program.needs), program)
+            .ok_or_else(|| "the model panics".to_owned())
     }
 
     fn features(&mut self, program: &Program) -> Features {
         let needs = &program.needs;
+        let (profile, geometry) = (self.profile_for(needs), self.geometry());
         let known = self.known.entry(needs.clone()).or_insert_with(|| {
-            let profile = profile_for(needs);
-            Features::of(&mut |probe| on_model(&profile, probe), Geometry::X86_64).with_poisoning()
+            Features::of(&mut |probe| on_model(&profile, probe), geometry).with_poisoning()
         });
         known.clone()
     }
 
     fn geometry(&self) -> Geometry {
-        Geometry::X86_64
+        geometry_of(self.arch)
     }
 }
 
 /// Runs a program on a machine of this profile; `None` if the model panics.
 fn on_model(profile: &Profile, program: &Program) -> Option<Vec<Outcome>> {
     let run = || {
-        let mut model = Model::new(profile.clone(), Geometry::X86_64, program);
+        let mut model = Model::new(profile.clone(), geometry_of(profile.arch), program);
         program
             .steps
             .iter()
@@ -126,9 +156,16 @@ fn on_model(profile: &Profile, program: &Program) -> Option<Vec<Outcome>> {
     catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
-/// A machine of 6.18 that has everything but what a program wants absent; for what came later, a
-/// later one.
-fn profile_for(needs: &[String]) -> Profile {
+fn geometry_of(arch: Arch) -> Geometry {
+    Geometry {
+        page: arch.geometry().page_size(),
+        huge: arch.geometry().pmd_size(),
+    }
+}
+
+/// A machine of a version, or else of 6.18, and for what came later a later one. It has everything
+/// but what a program wants absent.
+fn profile_for(kernel: Option<mm::Kernel>, arch: Arch, needs: &[String]) -> Profile {
     let has = |what: &str| {
         !needs
             .iter()
@@ -137,13 +174,13 @@ fn profile_for(needs: &[String]) -> Profile {
     let later = needs
         .iter()
         .any(|need| need == "rwp" || need == "sticky-soft-dirty");
-    let kernel = if later {
+    let kernel = kernel.unwrap_or(if later {
         mm::Kernel::V7_3
     } else {
         mm::Kernel::V6_18
-    };
-    let mut profile = Profile::new(kernel, Arch::X86_64);
-    profile.soft_dirty = has("soft-dirty");
+    });
+    let mut profile = Profile::new(kernel, arch);
+    profile.soft_dirty &= has("soft-dirty");
     profile.memory_failure = has("memory-failure");
     profile.swap_pages = if has("swap") { 1 << 16 } else { 0 };
     profile.thp = if has("thp") {
@@ -153,7 +190,7 @@ fn profile_for(needs: &[String]) -> Profile {
     };
     let pages = if has("hugetlb") { 64 } else { 0 };
     profile.huge_pools = vec![HugePool {
-        shift: 21,
+        shift: arch.geometry().shift(1),
         pages,
         overcommit: 0,
     }];
