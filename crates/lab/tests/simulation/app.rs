@@ -247,6 +247,11 @@ impl App {
         step(self);
     }
 
+    /// Tells whether it has hugetlb pages, of which there are few.
+    pub(crate) fn has_hugetlb(&self) -> bool {
+        self.huge == Some(Huge::Hugetlb)
+    }
+
     fn number(&mut self) -> u64 {
         self.number += 1;
         self.number
@@ -627,8 +632,9 @@ impl App {
     fn fork(&mut self) {
         if self.children.len() < 2 {
             let tid = self.tid;
-            let child = self.machine().fork(tid).unwrap();
-            self.children.push(child);
+            let child = self.machine().fork(tid);
+            assert!(child.is_ok() || self.has_hugetlb(), "{child:?}");
+            self.children.extend(child);
         }
     }
 
