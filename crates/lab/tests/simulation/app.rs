@@ -392,9 +392,15 @@ impl App {
             offset: 0,
             choice: None,
         };
+        self.map_over(args);
+    }
+
+    fn map_over(&mut self, args: Mmap) {
         let tid = self.tid;
-        self.forget(addr, len);
-        self.machine().mmap(tid, args).unwrap();
+        self.forget(args.addr, args.len);
+        let mapped = self.machine().mmap(tid, args);
+        // A huge page that was moved here can't be cut.
+        assert!(mapped.is_ok() || self.has_hugetlb(), "{mapped:?}");
     }
 
     /// Maps something over whatever is there.
@@ -423,9 +429,7 @@ impl App {
             offset,
             choice: None,
         };
-        self.forget(start, len);
-        let tid = self.tid;
-        self.machine().mmap(tid, args).unwrap();
+        self.map_over(args);
     }
 
     fn unmap(&mut self) {
@@ -433,7 +437,8 @@ impl App {
         if start < TABLES {
             self.forget(start, len);
             let tid = self.tid;
-            self.machine().munmap(tid, start, len).unwrap();
+            let unmapped = self.machine().munmap(tid, start, len);
+            assert!(unmapped.is_ok() || self.has_hugetlb(), "{unmapped:?}");
         }
     }
 
