@@ -1,6 +1,6 @@
 //! The state over rounds and snapshots.
 
-use space::{AddressSpace, ByteLen, Errno, Mapping, PageRange, RangeSet, Tracked, Tracking};
+use space::{AddressSpace, Errno, Mapping, PageRange, RangeSet, Tracked, Tracking};
 
 use super::Look;
 use super::continuity::{Continuity, continuing, within};
@@ -50,11 +50,6 @@ impl Tracker {
     /// Makes a tracker that knows nothing yet.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Returns how much memory is tracked.
-    pub fn tracked_len(&self) -> ByteLen {
-        self.tracked.len()
     }
 
     /// Returns the pages that the chain of finished snapshots holds.
