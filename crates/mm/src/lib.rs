@@ -24,6 +24,7 @@
 pub mod access;
 pub mod call;
 pub mod entry;
+mod failure;
 mod fault;
 pub mod file;
 pub mod folio;
@@ -36,6 +37,7 @@ pub mod profile;
 mod protect;
 pub mod readout;
 mod relocate;
+mod rmap;
 pub mod space;
 pub mod stop;
 pub mod swap;

@@ -14,7 +14,7 @@ use crate::folio::{Frames, Pfn};
 use crate::pin::Pins;
 use crate::pipe::{PipeId, Pipes};
 use crate::profile::Profile;
-use crate::stop::Wait;
+use crate::stop::{Signal, Wait};
 use crate::swap::Swap;
 use crate::table::PageTables;
 use crate::uffd::{Prepared, UffdId, Uffds};
@@ -99,6 +99,8 @@ pub(crate) struct Mm {
     pub(crate) tables: PageTables,
     /// `MMF_HAS_PINNED`: a page of it was once pinned.
     pub(crate) has_pinned: bool,
+    /// `MMF_DISABLE_THP`: it gets no huge pages, whatever it asks for.
+    pub(crate) thp_disabled: bool,
     /// `def_flags`: what `mlockall(MCL_FUTURE)` adds to new mappings.
     pub(crate) def_flags: VmaFlags,
 }
@@ -155,6 +157,11 @@ pub(crate) enum Progress {
         /// How many bytes were copied before.
         done: u64,
     },
+    /// `madvise_inject_error`: a page has a fault of its own.
+    Inject {
+        /// The call goes on at this address.
+        at: u64,
+    },
 }
 
 /// A thread.
@@ -162,6 +169,8 @@ pub(crate) enum Progress {
 pub(crate) struct Task {
     pub(crate) pid: Pid,
     pub(crate) progress: Option<Progress>,
+    /// A signal that a call sent to the thread, and its address.
+    pub(crate) pending: Option<(Signal, u64)>,
 }
 
 /// A simulated machine.
@@ -221,6 +230,7 @@ impl Machine {
                 vmas: VmaMap::default(),
                 tables,
                 has_pinned: false,
+                thp_disabled: false,
                 def_flags: VmaFlags::empty(),
             },
             fds: BTreeMap::new(),
@@ -249,6 +259,7 @@ impl Machine {
         self.tasks.push(Some(Task {
             pid,
             progress: None,
+            pending: None,
         }));
     }
 
@@ -263,6 +274,7 @@ impl Machine {
         self.tasks.push(Some(Task {
             pid,
             progress: None,
+            pending: None,
         }));
         Ok(new)
     }

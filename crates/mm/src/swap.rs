@@ -188,6 +188,34 @@ fn uncache(world: &mut World, pfn: Pfn) {
     world.frames.put(pfn, 1);
 }
 
+/// The slot of a page that is in the swap cache.
+pub(crate) fn slot_of(world: &World, pfn: Pfn) -> Option<SwapSlot> {
+    world.swap.cache.get(&pfn).copied()
+}
+
+/// Tells whether the page of a slot is in the swap cache, and broken there.
+pub(crate) fn is_broken(world: &World, slot: SwapSlot) -> bool {
+    let cached = world.swap.slots[index(slot)].cached;
+    cached.is_some_and(|pfn| crate::failure::is_broken(world, pfn))
+}
+
+/// `delete_from_swap_cache` of a page that can be read again: its slot stays as it is.
+pub(crate) fn forget(world: &mut World, pfn: Pfn) {
+    uncache(world, pfn);
+}
+
+/// A page takes another one's place in the swap cache, and its reference.
+pub(crate) fn replace(world: &mut World, old: Pfn, new: Pfn) {
+    let Some(slot) = world.swap.cache.remove(&old) else {
+        return;
+    };
+    world.swap.cache.insert(new, slot);
+    world.swap.slot(slot).cached = Some(new);
+    world.frames.folio_mut(old).flags -= FolioFlags::SWAPCACHE;
+    world.frames.get(new, 1);
+    world.frames.put(old, 1);
+}
+
 /// A page is no longer mapped: if only the swap cache has it, it goes, too, and its slot with it
 /// where nobody names that (`free_swap_cache`).
 pub(crate) fn unmapped(world: &mut World, pfn: Pfn) {

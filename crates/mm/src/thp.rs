@@ -5,10 +5,13 @@
 //!
 //! Linux reference: 6.18, `mm/huge_memory.c`.
 
-use crate::entry::{Bits, Entry, Present};
-use crate::folio::{Owner, Pfn, ZERO_PFN};
+use crate::entry::{Bits, Entry, Marker, Present};
+use crate::fault::thp::is_suitable;
+use crate::fault::{mkdirty, page_prot};
+use crate::folio::{FolioFlags, Owner, Pfn, ZERO_PFN};
 use crate::machine::{Mm, World};
 use crate::protect::{Change, change_present};
+use crate::rmap;
 use crate::table::{PMD, Run, Slot};
 use crate::vma::{View, VmaFlags};
 
@@ -48,6 +51,11 @@ pub(crate) fn split(world: &mut World, mm: &mut Mm, slot: Slot) {
         return;
     };
     mm.tables.set(slot, Entry::None);
+    if !huge.has(Bits::SPECIAL) && !world.frames.folio(huge.pfn).is_anon() {
+        // The page of a file is found again by faults.
+        unmap_huge(world, huge);
+        return;
+    }
     let table = mm.tables.put_table(slot);
     let is_zero = huge.has(Bits::SPECIAL);
     let bits = if is_zero {
@@ -113,10 +121,74 @@ pub(crate) fn zap(world: &mut World, mm: &mut Mm, _vma: &View, run: Run) -> bool
     }
     mm.tables.set(run.slot, Entry::None);
     if !present.has(Bits::SPECIAL) {
-        world.frames.remove_rmap_entire(present.pfn);
-        world.frames.put(present.pfn, 1);
+        unmap_huge(world, present);
     }
     false
+}
+
+/// One huge entry less maps the page.
+pub(crate) fn unmap_huge(world: &mut World, present: Present) {
+    let folio = world.frames.folio_mut(present.pfn);
+    if present.has(Bits::DIRTY) && !folio.is_anon() {
+        folio.flags |= FolioFlags::DIRTY;
+    }
+    world.frames.remove_rmap_entire(present.pfn);
+    world.frames.put(present.pfn, 1);
+}
+
+/// `try_to_unmap` of a file's page from one process, where small entries map it: what is protected
+/// leaves a marker.
+pub(crate) fn unmap_small(world: &mut World, mm: &mut Mm, pfn: Pfn) {
+    for mapped in rmap::mappings(world, mm, pfn) {
+        if mapped.slot.level > 0 {
+            continue;
+        }
+        let left = if mapped.present.has(Bits::UFFD_WP) {
+            Entry::Marker(Marker::UFFD_WP)
+        } else {
+            Entry::None
+        };
+        mm.tables.set(mapped.slot, left);
+        crate::zap::unmap_page(world, mapped.present);
+    }
+}
+
+/// `do_set_pmd`: maps the huge page of a file as a whole at a fault's or a call's address; tells
+/// whether that could be done.
+pub(crate) fn map_file(
+    world: &mut World,
+    mm: &mut Mm,
+    vma: &View,
+    addr: u64,
+    pfn: Pfn,
+    write: bool,
+) -> bool {
+    let size = world.profile.geometry().pmd_size();
+    let addr = addr & !(size - 1);
+    let folio = world.frames.folio(pfn);
+    let (first, pages) = (folio.first, folio.pages());
+    let refused = mm.thp_disabled || vma.has(VmaFlags::NOHUGEPAGE);
+    let broken = (0..pages).any(|page| crate::failure::is_broken(world, first.plus(page)));
+    if refused || broken || folio.order != order(world) || !is_suitable(vma, addr, size) {
+        return false;
+    }
+    let Some(slot) = mm.tables.alloc_to(addr, PMD) else {
+        return false;
+    };
+    if mm.tables.word(slot) != 0 {
+        return false;
+    }
+    let mut entry = Present {
+        pfn: first,
+        bits: page_prot(world, vma) | Bits::HUGE | Bits::YOUNG,
+    };
+    if write {
+        entry = mkdirty(world, entry).with(Bits::WRITE, vma.has(VmaFlags::WRITE));
+    }
+    mm.tables.set_present(slot, entry);
+    world.frames.get(first, 1);
+    world.frames.add_rmap_entire(first);
+    true
 }
 
 /// `change_huge_pmd`: changes a huge entry if the run covers it; splits it otherwise and says so.
@@ -124,7 +196,9 @@ pub(crate) fn change(world: &mut World, mm: &mut Mm, vma: &View, run: Run, chang
     let Some(present) = huge(mm, run) else {
         return false;
     };
-    if !is_whole(world, run) {
+    // pgtable_split_needed: the protection of a file's pages is kept in small entries.
+    let by_pages = change == Change::UffdProtect && !vma.is_anonymous();
+    if by_pages || !is_whole(world, run) {
         split(world, mm, run.slot);
         return true;
     }
@@ -146,6 +220,10 @@ pub(crate) fn copy(
     let Some(present) = huge(from, run) else {
         return false;
     };
+    if !copy.is_anonymous() {
+        // The child finds it by faults.
+        return false;
+    }
     if !is_whole(world, run) {
         split(world, from, run.slot);
         return true;
@@ -216,7 +294,16 @@ pub(crate) fn split_whole(world: &mut World, mm: &mut Mm, slot: Slot) -> bool {
         return false;
     }
     split(world, mm, slot);
-    split_folio(world, present.pfn);
+    if world.frames.folio(present.pfn).is_anon() {
+        split_folio(world, present.pfn);
+        return true;
+    }
+    let folio = world.frames.folio(present.pfn);
+    if folio.refcount == folio.cache_references() {
+        world.frames.get(present.pfn, 1);
+        split_mapped(world, present.pfn);
+        world.frames.put(present.pfn, 1);
+    }
     true
 }
 
@@ -247,6 +334,32 @@ pub(crate) fn split_part(
         return Some(pages);
     }
     split_folio(world, present.pfn).then_some(1)
+}
+
+/// `__split_unmapped_folio`: makes the pages of a folio that nobody maps as a whole folios of their
+/// own. Pages that nobody has are freed. The caller's reference goes to `pfn`.
+pub(crate) fn split_mapped(world: &mut World, pfn: Pfn) {
+    let folio = world.frames.folio(pfn);
+    let (first, pages) = (folio.first, folio.pages());
+    let cached = matches!(folio.owner, Owner::File { .. });
+    world.frames.split(first);
+    for page in 0..pages {
+        let at = first.plus(page);
+        // The first has the caller's reference and those of the page cache for all pages.
+        if page > 0 && cached {
+            world.frames.get(at, 1);
+            world.frames.put(first, 1);
+        }
+        if at == pfn {
+            world.frames.get(at, 1);
+            continue;
+        }
+        if page > 0 && world.frames.folio(at).refcount == 0 {
+            world.frames.get(at, 1);
+            world.frames.put(at, 1);
+        }
+    }
+    world.frames.put(first, 1);
 }
 
 /// `split_folio`: makes the pages of a folio that one process has page by page folios of their own;

@@ -16,7 +16,7 @@ use sys::puppet::{Arena, LANES};
 
 use crate::outcome::{Answer, Area, FileNames, Outcome, Output, View};
 use crate::program::expect::ENTRY_MASK;
-use crate::program::{Address, Amount, Closeable, Geometry, Op, Program, Ring, Step};
+use crate::program::{Address, Amount, Closeable, Geometry, HugePages, Op, Program, Ring, Step};
 
 /// A descriptor that no process has.
 const NOWHERE: Fd = 9999;
@@ -115,6 +115,8 @@ impl Model {
     pub fn new(profile: Profile, geometry: Geometry, program: &Program) -> Self {
         let mut machine = Machine::new(profile);
         let tid = machine.spawn();
+        let disabled = machine.disable_thp(tid, program.huge == HugePages::Off);
+        debug_assert!(disabled.is_ok(), "the process is there");
         let mut lanes = vec![Lane::Absent; LANES];
         lanes[0] = Lane::Ready(tid);
         let pages = program.window.resolve(geometry) / geometry.page;

@@ -20,9 +20,14 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// `EFAULT` for an empty or very long buffer, and where a page can't be pinned for writing.
+    /// `EINVAL` for a length below zero, `EFAULT` for an empty or very long buffer, and where a page
+    /// can't be pinned for writing.
     pub fn pin_buffer(&mut self, tid: Tid, addr: u64, len: u64) -> Result<PinId, Stop> {
         let (world, process) = self.halves(tid)?;
+        // copy_iovec_from_user
+        if i64::try_from(len).is_err() {
+            return Err(Errno::EINVAL.into());
+        }
         if addr == 0 || len == 0 || len > LEN_MAX {
             return Err(Errno::EFAULT.into());
         }

@@ -39,6 +39,7 @@ impl Machine {
                 vmas: VmaMap::default(),
                 tables,
                 has_pinned: false,
+                thp_disabled: parent.mm.thp_disabled,
                 def_flags: parent.mm.def_flags - VmaFlags::LOCKED_MASK,
             },
             fds: parent.fds.clone(),

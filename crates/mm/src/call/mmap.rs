@@ -61,7 +61,9 @@ impl Machine {
             return Ok(addr);
         };
         let asked = args.flags & (map::POPULATE | map::NONBLOCK) == map::POPULATE;
-        if asked || vma.has(VmaFlags::LOCKED) {
+        // A mapping of hugetlb is not locked, but filled all the same.
+        let locks = args.flags & map::LOCKED != 0 || vma.has(VmaFlags::LOCKED);
+        if asked || locks || process.mm.def_flags.contains(VmaFlags::LOCKED) {
             let end = addr + args.len.next_multiple_of(1 << vma.page_shift);
             gup::populate(world, &mut process.mm, tid, addr, end);
         }

@@ -13,6 +13,7 @@ pub mod mprotect;
 pub mod mremap;
 pub mod munmap;
 pub mod pipe;
+mod prctl;
 pub mod process_vm;
 pub mod rw;
 pub mod vmsplice;

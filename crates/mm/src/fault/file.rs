@@ -4,6 +4,8 @@ use super::{Fault, FaultStop, anon, mkdirty, uffd};
 use crate::entry::{Bits, Entry, Present};
 use crate::file::{FileId, shmem};
 use crate::folio::{FolioFlags, FrameFlags, Pfn};
+use crate::profile::Kernel;
+use crate::thp;
 use crate::vma::VmaFlags;
 
 pub(super) fn fault(fault: &mut Fault<'_>, file: FileId) -> Result<(), FaultStop> {
@@ -12,7 +14,7 @@ pub(super) fn fault(fault: &mut Fault<'_>, file: FileId) -> Result<(), FaultStop
             return Ok(());
         }
         let pfn = find_page(fault, file)?;
-        map_read(fault, pfn, fault.page_address());
+        map_folio(fault, pfn);
         return Ok(());
     }
     if !fault.vma.has(VmaFlags::SHARED) {
@@ -20,10 +22,63 @@ pub(super) fn fault(fault: &mut Fault<'_>, file: FileId) -> Result<(), FaultStop
     }
     let pfn = find_page(fault, file)?;
     fault.world.frames.folio_mut(pfn).flags |= FolioFlags::DIRTY;
-    map_write(fault, pfn);
-    fault.world.frames.get(pfn, 1);
-    fault.world.frames.add_rmap(pfn);
+    map_folio(fault, pfn);
     Ok(())
+}
+
+/// `finish_fault` for a page of the file: where it is one of a huge page, all that fits is mapped.
+fn map_folio(fault: &mut Fault<'_>, pfn: Pfn) {
+    let write = fault.is_write();
+    let folio = fault.world.frames.folio(pfn);
+    let (first, pages) = (folio.first, folio.pages());
+    if pages > 1 {
+        let (world, mm) = (&mut *fault.world, &mut *fault.mm);
+        if thp::map_file(world, mm, &fault.vma, fault.address, pfn, write) {
+            return;
+        }
+    }
+    let page = fault.page_address();
+    let before = u64::from(pfn.0 - first.0);
+    let around = (pages > 1)
+        .then(|| whole_folio(fault, page, before, pages))
+        .flatten();
+    let Some(start) = around else {
+        map_small(fault, pfn, page, write);
+        return;
+    };
+    for at in 0..pages {
+        let addr = start + (at << fault.world.page_shift());
+        map_small(fault, first.plus(at), addr, write);
+    }
+}
+
+/// Where a folio of several pages starts, if all of it can be mapped page by page.
+fn whole_folio(fault: &Fault<'_>, page: u64, before: u64, pages: u64) -> Option<u64> {
+    let page_shift = fault.world.page_shift();
+    let armed = fault.vma.flags.intersects(VmaFlags::UFFD);
+    if armed || fault.world.profile.kernel < Kernel::V6_12 {
+        return None;
+    }
+    let geometry = fault.mm.tables.geometry();
+    let start = page.checked_sub(before << page_shift)?;
+    let end = start + (pages << page_shift);
+    let table = geometry.pmd_size();
+    let fits = start >= fault.vma.start && end <= fault.vma.end;
+    let in_table = start & !(table - 1) == (end - 1) & !(table - 1);
+    let is_empty = |addr| matches!(fault.mm.tables.lookup(addr).1, Entry::None);
+    let empty = (0..pages).all(|at| is_empty(start + (at << page_shift)));
+    (fits && in_table && empty).then_some(start)
+}
+
+/// `set_pte_range` for one page, with its counts.
+fn map_small(fault: &mut Fault<'_>, pfn: Pfn, addr: u64, write: bool) {
+    if write {
+        map_write(fault, pfn, addr);
+        fault.world.frames.get(pfn, 1);
+        fault.world.frames.add_rmap(pfn);
+    } else {
+        map_read(fault, pfn, addr);
+    }
 }
 
 /// `do_cow_fault`: a private page of its own, with what the file has.
@@ -32,7 +87,7 @@ fn cow_fault(fault: &mut Fault<'_>, file: FileId) -> Result<(), FaultStop> {
     let from = find_page(fault, file)?;
     let pfn = anon::new_page(fault);
     fault.world.frames.copy(from, pfn);
-    map_write(fault, pfn);
+    map_write(fault, pfn, fault.page_address());
     Ok(())
 }
 
@@ -97,7 +152,7 @@ fn map_read(fault: &mut Fault<'_>, pfn: Pfn, addr: u64) {
 }
 
 /// `set_pte_range` for a write; references and counts are the caller's.
-fn map_write(fault: &mut Fault<'_>, pfn: Pfn) {
+fn map_write(fault: &mut Fault<'_>, pfn: Pfn, addr: u64) {
     let entry = Present {
         pfn,
         bits: fault.page_prot() | Bits::YOUNG,
@@ -106,7 +161,11 @@ fn map_write(fault: &mut Fault<'_>, pfn: Pfn) {
     if fault.found_uffd_marker() {
         entry = entry.mkuffd_wp();
     }
-    let slot = fault.slot();
+    let slot = fault
+        .mm
+        .tables
+        .alloc_to(addr, 0)
+        .expect("tables are for small pages here");
     fault.mm.tables.set_present(slot, entry);
 }
 
@@ -154,6 +213,15 @@ fn fault_around(fault: &mut Fault<'_>, file: FileId) -> bool {
             crate::file::Cached::Swap(_) => None,
         })
         .collect();
+    // filemap_map_pmd
+    if let Some(&(_, pfn)) = cached.first()
+        && fault.world.frames.folio(pfn).order > 0
+    {
+        let (world, mm) = (&mut *fault.world, &mut *fault.mm);
+        if thp::map_file(world, mm, &fault.vma, page, pfn, false) {
+            return true;
+        }
+    }
     let mut mapped = false;
     for (index, pfn) in cached {
         let addr = first + ((index - first_index) << page_shift);

@@ -16,6 +16,11 @@ pub(super) fn fault(
 ) -> Result<(), FaultStop> {
     fault.anon_prepare();
     let write = fault.is_write();
+    if swap::is_broken(fault.world, place) {
+        return Err(FaultStop::Hwpoison {
+            shift: fault.world.page_shift(),
+        });
+    }
     let at = (slot, fault.address);
     let entry = bring_back(fault.world, fault.mm, &fault.vma, at, (place, bits), write);
     if write && !entry.has(Bits::WRITE) {

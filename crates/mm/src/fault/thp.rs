@@ -31,7 +31,7 @@ pub(super) fn fault(fault: &mut Fault<'_>, found: Entry) -> Option<Result<(), Fa
 
 /// `thp_vma_allowable_order` for a fault.
 fn is_enabled(fault: &Fault<'_>) -> bool {
-    if fault.vma.has(VmaFlags::NOHUGEPAGE) {
+    if fault.mm.thp_disabled || fault.vma.has(VmaFlags::NOHUGEPAGE) {
         return false;
     }
     match fault.world.profile.thp {
@@ -50,9 +50,12 @@ fn fits(fault: &Fault<'_>) -> bool {
     )
 }
 
-/// As the kernel's function, for private memory.
+/// `thp_vma_suitable_order`: the huge page lies in the mapping, and for a file at an offset where
+/// the file may have one.
 pub(crate) fn is_suitable(vma: &View, addr: u64, size: u64) -> bool {
-    addr >= vma.start && addr + size <= vma.end
+    let offset = vma.start.wrapping_sub(vma.pgoff << vma.page_shift);
+    let aligned = vma.is_anonymous() || offset & (size - 1) == 0;
+    aligned && addr >= vma.start && addr + size <= vma.end
 }
 
 fn huge_address(fault: &Fault<'_>) -> u64 {
@@ -131,6 +134,11 @@ fn write_protected(
     slot: Slot,
     present: Present,
 ) -> Option<Result<(), FaultStop>> {
+    if !fault.vma.is_anonymous() {
+        // Copying and protection of a file's pages are a matter of small entries.
+        thp::split(fault.world, fault.mm, slot);
+        return None;
+    }
     let protected = fault.vma.has(VmaFlags::UFFD_WP) && present.has(Bits::UFFD_WP);
     if protected && !fault.is_unshare() {
         if uffd::is_wp_async(fault) {

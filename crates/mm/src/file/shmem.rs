@@ -3,6 +3,8 @@
 //! Linux reference: 6.18, `mm/shmem.c` (`shmem_get_folio_gfp`, `shmem_fault`,
 //! `shmem_undo_range`, `shmem_fallocate`).
 
+use std::ops::Range;
+
 use space::Errno;
 
 use crate::file::{Cached, FileId, clear_bytes, drop_cached};
@@ -83,6 +85,9 @@ fn remove(machine: &mut Machine, id: FileId, start: u64, end: u64) {
     let behind = end >> page_shift;
     // Parts of pages: of one, or of the first and the last.
     let (head, tail) = (start >> page_shift, end >> page_shift);
+    for index in [head, tail] {
+        split_at_edge(machine, id, index, first..behind);
+    }
     let part =
         |at: u64, from: u64, to: u64| (at, from - (at << page_shift), to - (at << page_shift));
     let mut parts = Vec::new();
@@ -93,10 +98,14 @@ fn remove(machine: &mut Machine, id: FileId, start: u64, end: u64) {
         parts.push(part(tail, tail << page_shift, end));
     }
     for (index, from, to) in parts {
-        if machine.world.files.get(id).pages.contains_key(&index) {
-            let pfn = get_or_make(&mut machine.world, id, index);
-            clear_bytes(&mut machine.world, pfn, from, to);
-        }
+        // shmem_get_partial_folio: what was only promised stays so.
+        let pfn = match machine.world.files.get(id).pages.get(&index) {
+            None => continue,
+            Some(&Cached::Page(pfn)) => pfn,
+            Some(Cached::Swap(_)) => get_or_make(&mut machine.world, id, index),
+        };
+        clear_bytes(&mut machine.world, pfn, from, to);
+        machine.world.frames.folio_mut(pfn).flags |= FolioFlags::DIRTY;
     }
     if first >= behind {
         return;
@@ -108,9 +117,39 @@ fn remove(machine: &mut Machine, id: FileId, start: u64, end: u64) {
         .map(|(&index, &cached)| (index, cached))
         .collect();
     for (index, cached) in gone {
+        if is_kept(world, cached, first..behind) {
+            let Cached::Page(pfn) = cached else { continue };
+            clear_bytes(world, pfn, 0, page_size);
+            continue;
+        }
         world.files.get_mut(id).pages.remove(&index);
         drop_cached(world, index, cached);
     }
+}
+
+/// `truncate_inode_partial_folio`: a huge page that has pages in the range, and others, is split, so
+/// that those in the range can go.
+fn split_at_edge(machine: &mut Machine, id: FileId, index: u64, range: Range<u64>) {
+    let Some(pfn) = machine.world.files.get(id).page(index) else {
+        return;
+    };
+    if is_kept(&machine.world, Cached::Page(pfn), range) {
+        machine.world.frames.get(pfn, 1);
+        machine.split_everywhere(pfn);
+        machine.world.frames.put(pfn, 1);
+    }
+}
+
+/// Tells whether a page is one of a huge page that does not go as a whole.
+fn is_kept(world: &World, cached: Cached, range: Range<u64>) -> bool {
+    let Cached::Page(pfn) = cached else {
+        return false;
+    };
+    let folio = world.frames.folio(pfn);
+    let Owner::File { index, .. } = folio.owner else {
+        return false;
+    };
+    folio.order > 0 && (index < range.start || index + folio.pages() > range.end)
 }
 
 /// `shmem_fallocate`: makes the pages of a range be there. They hold nothing until they are used.
@@ -132,7 +171,8 @@ pub(crate) fn allocate(world: &mut World, id: FileId, offset: u64, len: u64) -> 
             let folio = world.frames.folio_mut(pfn);
             folio.flags -= FolioFlags::UPTODATE;
             folio.flags |= FolioFlags::DIRTY;
-        } else if let Some(Cached::Swap(_)) = world.files.get(id).pages.get(&index) {
+        } else {
+            // A page that another call made be there holds zeros from now on.
             get_or_make(world, id, index);
         }
     }

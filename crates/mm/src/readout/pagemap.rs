@@ -96,7 +96,10 @@ fn entry_word(world: &World, mm: &Mm, addr: u64, slot: Slot, entry: Entry) -> (u
             bits.set(PagemapBits::UFFD_WP, protected);
             bits.set(PagemapBits::GUARD, marker.contains(Marker::GUARD));
         }
-        Entry::Hwpoison(_) => bits |= PagemapBits::SWAP,
+        Entry::Hwpoison(pfn) => {
+            bits |= PagemapBits::SWAP;
+            bits.set(PagemapBits::FILE, !world.frames.folio(pfn).is_anon());
+        }
     }
     (frame & ((1 << FRAME_BITS) - 1), bits)
 }

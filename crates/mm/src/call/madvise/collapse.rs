@@ -16,7 +16,7 @@ use crate::vma::{View, VmaFlags};
 
 /// Why one huge page was not made (`enum scan_result`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// The rest of the range is tried all the same.
     Here(Errno),
     /// The rest is not tried.
@@ -27,7 +27,7 @@ impl Machine {
     pub(super) fn collapse(&mut self, part: &Part) -> Result<(), Stop> {
         let (world, process) = self.halves(part.tid)?;
         let size = world.profile.geometry().pmd_size();
-        if !is_allowed(&part.vma, size) {
+        if process.mm.thp_disabled || !is_allowed(&part.vma, size) {
             return Err(Errno::EINVAL.into());
         }
         let start = part.start.div_ceil(size) * size;
@@ -39,7 +39,17 @@ impl Machine {
         let mut made = 0;
         let mut addr = start;
         while addr < end {
-            match collapse_one(world, &mut process.mm, &part.vma, addr) {
+            let collapsed = match part.vma.file {
+                None => {
+                    let (world, process) = self.halves(part.tid)?;
+                    collapse_one(world, &mut process.mm, &part.vma, addr)
+                }
+                Some(file) => {
+                    let pid = self.pid_of(part.tid)?;
+                    self.collapse_file(pid, &part.vma, file, addr)
+                }
+            };
+            match collapsed {
                 Ok(()) => made += 1,
                 Err(Refusal::Here(why)) => errno = why,
                 Err(Refusal::Ends(why)) => {
@@ -63,8 +73,7 @@ fn is_allowed(vma: &View, size: u64) -> bool {
     let last = vma.end.saturating_sub(size) & !(size - 1);
     !vma.flags.intersects(refused)
         && is_suitable(vma, last, size)
-        && vma.is_anonymous()
-        && vma.anon_vma.is_some()
+        && (!vma.is_anonymous() || vma.anon_vma.is_some())
 }
 
 /// `hpage_collapse_scan_pmd`: what is in the way of a huge page.

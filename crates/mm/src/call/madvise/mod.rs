@@ -4,6 +4,7 @@
 //! `madvise_vma_behavior`).
 
 mod collapse;
+mod collapse_file;
 mod dontneed;
 mod flags;
 mod free;

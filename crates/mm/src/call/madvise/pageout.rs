@@ -73,6 +73,12 @@ fn huge(world: &mut World, mm: &mut Mm, part: &Part, slot: Slot) {
         return;
     }
     let folio = world.frames.folio(present.pfn);
+    if !folio.is_anon() {
+        // Without swap it stays in memory, but it was taken out of the page tables first.
+        mm.tables.set(slot, Entry::None);
+        thp::unmap_huge(world, present);
+        return;
+    }
     let clean = !present.has(Bits::DIRTY) && !folio.flags.contains(FolioFlags::DIRTY);
     let lazy = folio.flags.contains(FolioFlags::LAZYFREE);
     if lazy && clean && folio.refcount == folio.mapcount {
@@ -142,7 +148,7 @@ fn drop_or_write(world: &mut World, file: FileId, index: u64) {
         return;
     };
     let folio = world.frames.folio(pfn);
-    if folio.refcount != folio.cache_references() {
+    if folio.order > 0 || folio.refcount != folio.cache_references() {
         return;
     }
     let kept = if folio.flags.contains(FolioFlags::DIRTY) {

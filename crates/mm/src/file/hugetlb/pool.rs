@@ -80,6 +80,20 @@ impl Pools {
     }
 }
 
+impl Pools {
+    /// `dissolve_free_hugetlb_folio`: a free page leaves its pool for good, if it is not promised to
+    /// anybody; tells whether it did.
+    pub(crate) fn dissolve(&mut self, order: u8) -> bool {
+        let pool = self.of(order);
+        if pool.free == 0 || pool.free_signed() == pool.reserved {
+            return false;
+        }
+        pool.free -= 1;
+        pool.total -= 1;
+        true
+    }
+}
+
 impl Pool {
     fn free_signed(&self) -> i64 {
         i64::try_from(self.free).expect("pages are counted in 63 bits")

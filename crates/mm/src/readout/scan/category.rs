@@ -72,7 +72,7 @@ pub(super) fn of_small(world: &World, vma: &View, entry: Entry) -> Categories {
         Entry::None => Categories::WRITTEN,
         Entry::Table(_) => Categories::empty(),
         Entry::Present(present) => of_present(world, vma, present),
-        other => of_swapped(vma, other),
+        other => of_swapped(world, vma, other),
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) fn of_huge(world: &World, vma: &View, entry: Entry) -> Categories {
         | match entry {
             Entry::Present(present) => of_present(world, vma, present),
             Entry::None | Entry::Table(_) => Categories::empty(),
-            other => of_swapped(vma, other),
+            other => of_swapped(world, vma, other),
         }
 }
 
@@ -104,7 +104,7 @@ fn of_present(world: &World, vma: &View, present: Present) -> Categories {
     categories
 }
 
-fn of_swapped(vma: &View, entry: Entry) -> Categories {
+fn of_swapped(world: &World, vma: &View, entry: Entry) -> Categories {
     let mut categories = Categories::SWAPPED;
     if !is_protected(entry) {
         categories |= unprotected(vma);
@@ -116,6 +116,9 @@ fn of_swapped(vma: &View, entry: Entry) -> Categories {
         }
         Entry::Marker(marker) => {
             categories.set(Categories::GUARD, marker.contains(Marker::GUARD));
+        }
+        Entry::Hwpoison(pfn) => {
+            categories.set(Categories::FILE, !world.frames.folio(pfn).is_anon());
         }
         _ => {}
     }
