@@ -128,7 +128,9 @@ fn hardware(world: &World, mm: &mut Mm, addr: u64, kind: Kind) -> Option<Pfn> {
         Kind::Load => Bits::YOUNG,
         Kind::Store => Bits::YOUNG | Bits::DIRTY,
     };
-    if present.has(Bits::PROT_NONE) || (kind == Kind::Store && !present.has(Bits::WRITE)) {
+    if present.bits.intersects(Bits::PROT_NONE | Bits::EXEC_ONLY)
+        || (kind == Kind::Store && !present.has(Bits::WRITE))
+    {
         return None;
     }
     if !present.has(set) {
@@ -160,6 +162,9 @@ fn user_fault(
     let Some(vma) = mm.vmas.lookup(addr) else {
         return Err(signal(Signal::SegvMaperr));
     };
+    if vma.has(VmaFlags::EXEC_ONLY) {
+        return Err(signal(Signal::SegvPkuerr));
+    }
     if !allows(vma.flags, kind) {
         return Err(signal(Signal::SegvAccerr));
     }

@@ -111,6 +111,10 @@ pub(crate) fn check_vma_flags(vma: &Vma, foll: Foll) -> Result<(), Errno> {
     {
         return Err(Errno::EFAULT);
     }
+    // arch_vma_access_permitted
+    if vma.has(VmaFlags::EXEC_ONLY) {
+        return Err(Errno::EFAULT);
+    }
     Ok(())
 }
 
@@ -194,7 +198,8 @@ pub(crate) fn get_user_page_fast(
 ) -> Result<Pfn, Stop> {
     let (slot, entry) = mm.tables.lookup(addr);
     if let (Entry::Present(present), Some(vma)) = (entry, mm.vmas.lookup(addr)) {
-        let hidden = present.has(Bits::PROT_NONE) || present.has(Bits::SPECIAL);
+        let hidden = Bits::PROT_NONE | Bits::SPECIAL | Bits::EXEC_ONLY;
+        let hidden = present.bits.intersects(hidden);
         let allowed = !foll.contains(Foll::WRITE) || present.has(Bits::WRITE);
         let pfn = frame_of(world, mm, present, addr, slot.level);
         if !hidden && allowed && !must_unshare(world, vma, present, pfn, foll) {

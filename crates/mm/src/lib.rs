@@ -30,6 +30,7 @@ pub mod file;
 pub mod folio;
 mod gup;
 pub mod invariant;
+mod lock;
 pub mod machine;
 pub mod pin;
 pub mod pipe;

@@ -11,6 +11,7 @@ use crate::file::hugetlb::orphan::Orphans;
 use crate::file::hugetlb::pool::Pools;
 use crate::file::{FileId, Files};
 use crate::folio::{Frames, Pfn};
+use crate::lock::Locks;
 use crate::pin::Pins;
 use crate::pipe::{PipeId, Pipes};
 use crate::profile::Profile;
@@ -43,6 +44,8 @@ pub(crate) struct World {
     pub(crate) uffds: Uffds,
     pub(crate) pipes: Pipes,
     pub(crate) pins: Pins,
+    /// What threads keep locked while they sleep.
+    pub(crate) locks: Locks,
     /// hugetlb pages that other processes have to give up.
     pub(crate) orphans: Orphans,
     /// The huge page of zeros, once it was wanted.
@@ -202,6 +205,7 @@ impl Machine {
                 uffds: Uffds::default(),
                 pipes: Pipes::default(),
                 pins: Pins::default(),
+                locks: Locks::default(),
                 orphans: Orphans::default(),
                 huge_zero: None,
                 page_shift: profile.geometry().page_shift,

@@ -53,5 +53,9 @@ pub(crate) fn mappings(world: &World, mm: &Mm, pfn: Pfn) -> Vec<Mapped> {
             present,
         })
     };
-    mm.vmas.iter().filter(may_map).filter_map(entry_at).collect()
+    mm.vmas
+        .iter()
+        .filter(may_map)
+        .filter_map(entry_at)
+        .collect()
 }

@@ -39,6 +39,8 @@ pub enum Signal {
     SegvMaperr,
     /// `SIGSEGV`, `SEGV_ACCERR`: the mapping does not allow it.
     SegvAccerr,
+    /// `SIGSEGV`, `SEGV_PKUERR`: a protection key does not allow it.
+    SegvPkuerr,
     /// `SIGBUS`, `BUS_ADRERR`: nothing is behind the mapping.
     BusAdrerr,
     /// `SIGBUS`, `BUS_MCEERR_AR`: the memory is broken.
@@ -53,6 +55,7 @@ impl fmt::Display for Signal {
         match self {
             Self::SegvMaperr => f.write_str("SIGSEGV/MAPERR"),
             Self::SegvAccerr => f.write_str("SIGSEGV/ACCERR"),
+            Self::SegvPkuerr => f.write_str("SIGSEGV/PKUERR"),
             Self::BusAdrerr => f.write_str("SIGBUS/ADRERR"),
             Self::BusMceerrAr { lsb } => write!(f, "SIGBUS/MCEERR_AR lsb {lsb}"),
         }

@@ -143,7 +143,8 @@ pub(crate) fn unmap_small(world: &mut World, mm: &mut Mm, pfn: Pfn) {
         if mapped.slot.level > 0 {
             continue;
         }
-        let left = if mapped.present.has(Bits::UFFD_WP) {
+        let marks = mapped.present.has(Bits::UFFD_WP) && crate::zap::keeps_markers(&mapped.vma);
+        let left = if marks {
             Entry::Marker(Marker::UFFD_WP)
         } else {
             Entry::None

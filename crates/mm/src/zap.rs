@@ -8,7 +8,7 @@ use crate::file::FileId;
 use crate::folio::FolioFlags;
 use crate::machine::{Machine, Mm, World};
 use crate::table::Slot;
-use crate::vma::View;
+use crate::vma::{View, VmaFlags};
 
 /// What goes with the pages (`struct zap_details`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,9 +137,15 @@ pub(crate) fn unmap_page(world: &mut World, present: Present) {
     }
 }
 
+/// `pte_install_uffd_wp_if_needed`: whether protection outlives the pages of a mapping. Entries may
+/// be protected from a registration that is no more.
+pub(crate) fn keeps_markers(vma: &View) -> bool {
+    !vma.is_anonymous() && vma.flags.intersects(VmaFlags::UFFD_WP | VmaFlags::UFFD_RWP)
+}
+
 /// `zap_install_uffd_wp_if_needed`: the protection of a file's page outlives the entry.
 fn keeps_uffd_wp(vma: &View, entry: Entry, how: Zap) -> bool {
-    if vma.is_anonymous() || how.drop_markers {
+    if vma.is_anonymous() || how.drop_markers || !keeps_markers(vma) {
         return false;
     }
     match entry {

@@ -254,16 +254,12 @@ impl Model {
                 *lane = Lane::Absent;
             }
         }
-        self.machine.exit(tid)?;
-        self.slots.remove(&pid);
-        for ring in self
-            .ring_slots
-            .remove(&pid)
-            .unwrap_or_default()
-            .into_values()
-        {
+        let rings = self.ring_slots.remove(&pid).unwrap_or_default();
+        for ring in rings.into_values() {
             self.rings.close(&mut self.machine, ring);
         }
+        self.machine.exit(tid)?;
+        self.slots.remove(&pid);
         Ok(0)
     }
 

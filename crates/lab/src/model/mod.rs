@@ -225,6 +225,17 @@ impl Model {
     /// Has lanes that slept go on, until none can.
     fn wake(&mut self, now: usize) -> Vec<(u8, Answer, Vec<Output>)> {
         let mut woken = Vec::new();
+        loop {
+            let before = woken.len();
+            self.wake_each(now, &mut woken);
+            // A lane that went on may have let go of a lock that another one waits for.
+            if woken.len() == before {
+                return woken;
+            }
+        }
+    }
+
+    fn wake_each(&mut self, now: usize, woken: &mut Vec<(u8, Answer, Vec<Output>)>) {
         for lane in 0..LANES {
             let Lane::Asleep {
                 tid,
@@ -246,7 +257,6 @@ impl Model {
                 woken.push((lane, outcome.answer, outcome.outputs));
             }
         }
-        woken
     }
 
     /// What a thread's process has in the window.
@@ -341,6 +351,7 @@ fn signal_answer(signal: Signal, address: u64) -> Answer {
     match signal {
         Signal::SegvMaperr => Answer::Segv { code: 1, address },
         Signal::SegvAccerr => Answer::Segv { code: 2, address },
+        Signal::SegvPkuerr => Answer::Segv { code: 4, address },
         Signal::BusAdrerr => Answer::Bus {
             code: 2,
             address,

@@ -55,6 +55,8 @@ impl Subject {
         profile.soft_dirty = has_soft_dirty();
         profile.memory_failure =
             fs::exists("/proc/sys/vm/memory_failure_early_kill").unwrap_or(false);
+        let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        profile.execute_only = processor.contains(" ospke");
         profile.swap_pages = swap_pages(page);
         profile.thp = thp_mode();
         let (lender, pages) = borrow();

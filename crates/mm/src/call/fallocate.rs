@@ -6,7 +6,9 @@
 use space::Errno;
 
 use crate::file::{FileId, hugetlb, shmem};
+use crate::lock::Lock;
 use crate::machine::{Descriptor, Fd, Machine, Tid};
+use crate::stop::Stop;
 use crate::uapi::file as flag;
 
 /// `EFBIG` and `ESPIPE`, which only calls on files give.
@@ -23,7 +25,8 @@ impl Machine {
     /// # Errors
     ///
     /// `EBADF`; `EINVAL` for an empty range; `EOPNOTSUPP` for other modes; `ESPIPE` and `ENODEV` for
-    /// what is no file; `EFBIG`; `EPERM` where a seal forbids it; `ENOSPC` for an empty pool.
+    /// what is no file; `EFBIG`; `EPERM` where a seal forbids it; `ENOSPC` for an empty pool. The
+    /// thread may sleep until another one has written to the file.
     pub fn fallocate(
         &mut self,
         tid: Tid,
@@ -31,11 +34,11 @@ impl Machine {
         mode: u64,
         offset: u64,
         len: u64,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Stop> {
         let (_, process) = self.halves(tid)?;
         let descriptor = process.descriptor(fd)?;
         let (Ok(_), Ok(1..)) = (i64::try_from(offset), i64::try_from(len)) else {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         };
         let kind = mode & !flag::FALLOC_KEEP_SIZE;
         let keeps_size = mode & flag::FALLOC_KEEP_SIZE != 0;
@@ -46,25 +49,27 @@ impl Machine {
             kind => MODES.contains(&kind),
         };
         if !holds {
-            return Err(Errno::EOPNOTSUPP);
+            return Err(Errno::EOPNOTSUPP.into());
         }
         let file = match descriptor {
             Descriptor::PipeRead(_)
             | Descriptor::File {
                 read_only: true, ..
-            } => return Err(Errno::EBADF),
-            Descriptor::PipeWrite(_) => return Err(ESPIPE),
-            Descriptor::Uffd(_) => return Err(Errno::ENODEV),
+            } => return Err(Errno::EBADF.into()),
+            Descriptor::PipeWrite(_) => return Err(ESPIPE.into()),
+            Descriptor::Uffd(_) => return Err(Errno::ENODEV.into()),
             Descriptor::File { file, .. } => file,
         };
         if i64::try_from(offset + len).is_err() {
-            return Err(EFBIG);
+            return Err(EFBIG.into());
         }
-        match kind {
+        self.world.locks.check(Lock::File(file), tid)?;
+        let done = match kind {
             0 => self.preallocate(file, offset, len, keeps_size),
             flag::FALLOC_PUNCH_HOLE => self.punch_hole(file, offset, len),
             _ => Err(Errno::EOPNOTSUPP),
-        }
+        };
+        done.map_err(Stop::Failed)
     }
 
     fn preallocate(

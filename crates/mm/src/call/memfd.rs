@@ -6,7 +6,9 @@ use space::Errno;
 
 use crate::file::{FileId, FileKind, hugetlb};
 use crate::folio::Folio;
+use crate::lock::Lock;
 use crate::machine::{Descriptor, Fd, Machine, Tid};
+use crate::stop::Stop;
 use crate::uapi::{file as flag, map};
 use crate::vma::VmaFlags;
 
@@ -60,24 +62,26 @@ impl Machine {
     ///
     /// `EBADF`; `EPERM` for what is not open for writing, or takes no more seals; `EINVAL` for
     /// unknown seals and what is no file; `EBUSY` for a seal against writing while the file is
-    /// mapped shared or pages of it are pinned.
-    pub fn add_seals(&mut self, tid: Tid, fd: Fd, seals: u32) -> Result<(), Errno> {
+    /// mapped shared or pages of it are pinned. The thread may sleep until another one has written to
+    /// the file.
+    pub fn add_seals(&mut self, tid: Tid, fd: Fd, seals: u32) -> Result<(), Stop> {
         let (_, process) = self.halves(tid)?;
         let file = match process.descriptor(fd)? {
             Descriptor::File {
                 read_only: true, ..
             }
-            | Descriptor::PipeRead(_) => return Err(Errno::EPERM),
+            | Descriptor::PipeRead(_) => return Err(Errno::EPERM.into()),
             Descriptor::File { file, .. } => Some(file),
             Descriptor::Uffd(_) | Descriptor::PipeWrite(_) => None,
         };
         if seals & !flag::SEALS_ALL != 0 {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
         let file = file.ok_or(Errno::EINVAL)?;
+        self.world.locks.check(Lock::File(file), tid)?;
         let old = self.world.files.get(file).seals;
         if old & flag::SEAL_SEAL != 0 {
-            return Err(Errno::EPERM);
+            return Err(Errno::EPERM.into());
         }
         let mut seals = seals;
         if seals & flag::SEAL_EXEC != 0 && old & flag::SEAL_EXEC == 0 {
@@ -88,7 +92,7 @@ impl Machine {
         if seals & !old & flag::SEAL_WRITE != 0
             && (self.is_shared_writable(file) || self.has_pins(file))
         {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EBUSY.into());
         }
         self.world.files.get_mut(file).seals |= seals;
         Ok(())
@@ -138,7 +142,7 @@ impl Machine {
     pub fn reopen_read_only(&mut self, tid: Tid, fd: Fd) -> Result<Fd, Errno> {
         let (world, process) = self.halves(tid)?;
         let Descriptor::File { file, .. } = process.descriptor(fd)? else {
-            return Err(Errno::ENXIO);
+            return Err(Errno::ENXIO.into());
         };
         world.files.get_ref(file);
         Ok(process.add_fd(Descriptor::File {

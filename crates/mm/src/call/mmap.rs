@@ -57,14 +57,16 @@ impl Machine {
             None => self.map(tid, &args)?,
         };
         let (world, process) = self.halves(tid)?;
-        let Some(vma) = process.mm.vmas.lookup(addr) else {
-            return Ok(addr);
+        // It may be gone again where the call had to wait; what is there is filled.
+        let page_shift = match process.mm.vmas.lookup(addr) {
+            Some(vma) => vma.page_shift,
+            None => world.page_shift(),
         };
         let asked = args.flags & (map::POPULATE | map::NONBLOCK) == map::POPULATE;
         // A mapping of hugetlb is not locked, but filled all the same.
-        let locks = args.flags & map::LOCKED != 0 || vma.has(VmaFlags::LOCKED);
+        let locks = args.flags & map::LOCKED != 0;
         if asked || locks || process.mm.def_flags.contains(VmaFlags::LOCKED) {
-            let end = addr + args.len.next_multiple_of(1 << vma.page_shift);
+            let end = addr + args.len.next_multiple_of(1 << page_shift);
             gup::populate(world, &mut process.mm, tid, addr, end);
         }
         Ok(addr)
@@ -149,8 +151,10 @@ fn do_mmap(
     if process.mm.vmas.len() > world.profile.map_count_max {
         return Err(Errno::ENOMEM);
     }
-    let mut vm_flags =
-        prot_flags(args.prot) | map_flags(flags) | process.mm.def_flags | VmaFlags::MAYACCESS;
+    let mut vm_flags = prot_flags(world, args.prot)
+        | map_flags(flags)
+        | process.mm.def_flags
+        | VmaFlags::MAYACCESS;
     let addr = unmapped_area(world, &process.mm, args, flags, file, len)?;
     if flags & map::FIXED_NOREPLACE != 0 && process.mm.vmas.intersects(addr, addr + len) {
         return Err(Errno::EEXIST);
@@ -200,9 +204,11 @@ fn do_mmap(
     Ok(addr)
 }
 
-/// `calc_vm_prot_bits`.
-pub(crate) fn prot_flags(bits: u64) -> VmaFlags {
+/// `calc_vm_prot_bits`, with the key of what may only be executed (`execute_only_pkey`).
+pub(crate) fn prot_flags(world: &World, bits: u64) -> VmaFlags {
     let mut flags = VmaFlags::empty();
+    let execute_only = world.profile.execute_only && bits == prot::EXEC;
+    flags.set(VmaFlags::EXEC_ONLY, execute_only);
     flags.set(VmaFlags::READ, bits & prot::READ != 0);
     flags.set(VmaFlags::WRITE, bits & prot::WRITE != 0);
     flags.set(VmaFlags::EXEC, bits & prot::EXEC != 0);

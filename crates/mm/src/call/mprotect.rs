@@ -81,7 +81,8 @@ fn do_mprotect(
         let Some(vma) = mm.vmas.get(index).filter(|vma| vma.start <= at) else {
             return Err(Errno::ENOMEM);
         };
-        let new = prot_flags(prot) | (vma.flags - VmaFlags::ACCESS);
+        let kept = vma.flags - VmaFlags::ACCESS - VmaFlags::EXEC_ONLY;
+        let new = prot_flags(world, prot) | kept;
         let wanted = (new & VmaFlags::ACCESS).bits();
         let allowed = (new & VmaFlags::MAYACCESS).bits() >> 4;
         if wanted & !allowed != 0 {

@@ -10,7 +10,9 @@ use crate::access::{Kind, reach, within_page};
 use crate::file::{Cached, FileId, shmem};
 use crate::folio::{FolioFlags, FrameFlags, Pfn, ZERO_PFN};
 use crate::gup;
+use crate::lock::Lock;
 use crate::machine::{Descriptor, Fd, Machine, Mm, Tid, World};
+use crate::profile::Kernel;
 use crate::stop::Stop;
 use crate::uapi::file as flag;
 
@@ -70,7 +72,9 @@ impl Machine {
             Descriptor::PipeRead(id) => {
                 checked_buffer(world, addr, len)?;
                 let len = narrow(len.min(most(world)));
-                pipe::read(world, mm, tid, id, addr, len)
+                locked(world, tid, Lock::Pipe(id), |world| {
+                    pipe::read(world, mm, tid, id, addr, len)
+                })
             }
             Descriptor::File { file, .. } => {
                 if i64::try_from(offset).is_err() {
@@ -113,7 +117,9 @@ impl Machine {
                 if len == 0 {
                     return Ok(0);
                 }
-                pipe::write(world, mm, tid, id, addr, len)
+                locked(world, tid, Lock::Pipe(id), |world| {
+                    pipe::write(world, mm, tid, id, addr, len)
+                })
             }
             Descriptor::File { file, .. } => {
                 if i64::try_from(offset).is_err() || world.files.get(file).is_hugetlb() {
@@ -122,10 +128,25 @@ impl Machine {
                 checked_buffer(world, addr, len)?;
                 checked_offset(offset, len)?;
                 let len = len.min(most(world));
-                write_file(world, mm, tid, file, (addr, len), offset)
+                locked(world, tid, Lock::File(file), |world| {
+                    write_file(world, mm, tid, file, (addr, len), offset)
+                })
             }
         }
     }
+}
+
+/// Does something with a lock, and keeps it if that has to sleep.
+pub(super) fn locked<T>(
+    world: &mut World,
+    tid: Tid,
+    lock: Lock,
+    work: impl FnOnce(&mut World) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    world.locks.check(lock, tid)?;
+    let result = work(world);
+    world.locks.settle(lock, tid, &result);
+    result
 }
 
 /// What a reader of a file finds at an offset.
@@ -229,6 +250,12 @@ fn write_file(
             } else {
                 Err(Errno::EIO.into())
             };
+        }
+        if world.profile.kernel >= Kernel::V6_18 {
+            // The first copy takes no faults; where it copies nothing, shmem_write_end has the file
+            // reach to here all the same.
+            let file = world.files.get_mut(id);
+            file.size = file.size.max(at);
         }
         let mut bytes = vec![0; narrow(chunk)];
         let (copied, stop) = copy_some(world, mm, tid, addr + done, &mut bytes);

@@ -8,9 +8,10 @@
 use space::Errno;
 
 use super::pipe::{self, EPIPE};
-use super::rw::{checked_buffer, narrow};
+use super::rw::{checked_buffer, locked, narrow};
 use crate::access::within_page;
 use crate::gup::{self, Foll};
+use crate::lock::Lock;
 use crate::machine::{Descriptor, Fd, Machine, Mm, Tid, World};
 use crate::pipe::{BUFFERS, Buffer, PipeId};
 use crate::stop::Stop;
@@ -50,8 +51,12 @@ impl Machine {
         }
         let len = narrow(len);
         match descriptor {
-            Descriptor::PipeRead(id) => pipe::read(world, &mut process.mm, tid, id, addr, len),
-            Descriptor::PipeWrite(id) => to_pipe(world, &mut process.mm, tid, id, addr, len),
+            Descriptor::PipeRead(id) => locked(world, tid, Lock::Pipe(id), |world| {
+                pipe::read(world, &mut process.mm, tid, id, addr, len)
+            }),
+            Descriptor::PipeWrite(id) => locked(world, tid, Lock::Pipe(id), |world| {
+                to_pipe(world, &mut process.mm, tid, id, addr, len)
+            }),
             Descriptor::File { .. } | Descriptor::Uffd(_) => Err(Errno::EBADF.into()),
         }
     }

@@ -39,6 +39,8 @@ bitflags! {
         const HUGE = 1 << 7;
         /// There, but not accessible: `PROT_NONE`, NUMA hinting, or RWP.
         const PROT_NONE = 1 << 8;
+        /// Only instruction fetches are allowed: the protection key says so (x86_64).
+        const EXEC_ONLY = 1 << 9;
     }
 }
 

@@ -12,7 +12,7 @@
 //! | 9, 10, 11 | special, uffd-wp, soft-dirty | offset, inverted: 9 to 58 |
 //! | 12-51 | frame; inverted where protnone | |
 //! | 58 | dirty while not writable | |
-//! | 59-63 | 63: no execute | type |
+//! | 59-63 | 59: the key of what may only be executed; 63: no execute | type |
 
 use super::{Bits, Present, SwapBits, SwapWord};
 use crate::folio::Pfn;
@@ -29,6 +29,7 @@ const SPECIAL: u64 = 1 << 9;
 const UFFD_WP: u64 = 1 << 10;
 const SOFT_DIRTY: u64 = 1 << 11;
 const SAVED_DIRTY: u64 = 1 << 58;
+const EXEC_ONLY: u64 = 1 << 59;
 const NX: u64 = 1 << 63;
 
 const FRAME_SHIFT: u32 = 12;
@@ -70,6 +71,7 @@ pub(super) fn present(present: Present) -> u64 {
         | either(has(Bits::SPECIAL), SPECIAL)
         | either(has(Bits::UFFD_WP), UFFD_WP)
         | either(has(Bits::SOFT_DIRTY), SOFT_DIRTY)
+        | either(has(Bits::EXEC_ONLY), EXEC_ONLY)
         | either(!has(Bits::EXEC), NX)
 }
 
@@ -87,6 +89,7 @@ pub(super) fn read_present(word: u64) -> Option<Present> {
     bits.set(Bits::SPECIAL, word & SPECIAL != 0);
     bits.set(Bits::UFFD_WP, word & UFFD_WP != 0);
     bits.set(Bits::SOFT_DIRTY, word & SOFT_DIRTY != 0);
+    bits.set(Bits::EXEC_ONLY, word & EXEC_ONLY != 0);
     bits.set(Bits::EXEC, word & NX == 0);
     bits.set(Bits::HUGE, word & PSE != 0);
     bits.set(Bits::PROT_NONE, protnone);

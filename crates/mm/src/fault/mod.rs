@@ -169,6 +169,7 @@ pub(crate) fn page_prot(world: &World, vma: &View) -> Bits {
     let shared_write = vma.has(VmaFlags::SHARED | VmaFlags::WRITE);
     bits.set(Bits::WRITE, shared_write && !wants_writenotify(world, vma));
     bits.set(Bits::EXEC, vma.has(VmaFlags::EXEC));
+    bits.set(Bits::EXEC_ONLY, vma.has(VmaFlags::EXEC_ONLY));
     bits.set(Bits::PROT_NONE, !vma.flags.intersects(VmaFlags::ACCESS));
     bits
 }

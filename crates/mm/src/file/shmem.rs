@@ -173,7 +173,8 @@ pub(crate) fn allocate(world: &mut World, id: FileId, offset: u64, len: u64) -> 
             folio.flags |= FolioFlags::DIRTY;
         } else {
             // A page that another call made be there holds zeros from now on.
-            get_or_make(world, id, index);
+            let pfn = get_or_make(world, id, index);
+            world.frames.folio_mut(pfn).flags |= FolioFlags::DIRTY;
         }
     }
     Ok(())

@@ -124,6 +124,8 @@ pub struct Profile {
     /// `CONFIG_ANON_VMA_NAME` and the like do not matter; this is `CONFIG_PT_RECLAIM`: tables
     /// that `MADV_DONTNEED` leaves empty are freed.
     pub reclaims_tables: bool,
+    /// Protection keys: memory that may only be executed can't be read (x86_64 with `ospke`).
+    pub execute_only: bool,
     /// Pages of swap, 0 for none.
     pub swap_pages: u64,
     /// Pages of memory, for the overcommit heuristic.
@@ -163,6 +165,7 @@ impl Profile {
             soft_dirty: is_x86,
             memory_failure: true,
             reclaims_tables: is_x86 && kernel >= Kernel::V6_18,
+            execute_only: false,
             swap_pages: 0,
             memory_pages: 1 << 22,
             thp: ThpMode::Madvise,

@@ -44,7 +44,8 @@ impl Machine {
             return Err(Errno::EINVAL);
         }
         let (world, process) = self.halves(tid)?;
-        let context = Context::new(process.mm.pid, flags & USER_MODE_ONLY != 0, None);
+        let mut context = Context::new(process.mm.pid, flags & USER_MODE_ONLY != 0, None);
+        context.nonblock = flags & NONBLOCK != 0;
         let uffd = world.uffds.add(context);
         Ok(process.add_fd(Descriptor::Uffd(uffd)))
     }

@@ -60,6 +60,9 @@ pub(crate) struct Prepared {
     pub(crate) event: Event,
 }
 
+/// The ticket of a reader, who waits for whatever comes.
+pub(crate) const ANY: u64 = 0;
+
 /// A userfaultfd (`struct userfaultfd_ctx`).
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -67,6 +70,8 @@ pub(crate) struct Context {
     pub(crate) pid: Pid,
     /// `UFFD_USER_MODE_ONLY`.
     pub(crate) user_mode_only: bool,
+    /// `O_NONBLOCK`: whoever reads when there is nothing is told so.
+    pub(crate) nonblock: bool,
     /// What was asked for; `None` before `UFFDIO_API`.
     pub(crate) features: Option<Features>,
     /// Descriptors, and an unread event that carries it.
@@ -87,6 +92,7 @@ impl Context {
         Self {
             pid,
             user_mode_only,
+            nonblock: false,
             features,
             refs: 1,
             changing: 0,
@@ -139,6 +145,9 @@ impl Context {
     }
 
     fn waits(&self, ticket: u64) -> bool {
+        if ticket == ANY {
+            return self.pending.is_empty() && self.events.is_empty();
+        }
         self.pending
             .iter()
             .chain(&self.read)

@@ -73,7 +73,8 @@ pub(crate) fn dup(world: &mut World, tid: Tid, child: Pid, copy: &mut Vma) {
     });
     let new = made.unwrap_or_else(|| {
         let parent = world.uffds.find(own).expect("a registered one is there");
-        let context = Context::new(child, parent.user_mode_only, parent.features);
+        let mut context = Context::new(child, parent.user_mode_only, parent.features);
+        context.nonblock = parent.nonblock;
         let new = world.uffds.add(context);
         let event = Event::Fork { new };
         prepare(
@@ -263,6 +264,7 @@ impl Machine {
         let own: Vec<Tid> = self.threads_of(pid).collect();
         let gone = |tid: Tid| own.contains(&tid);
         let unread: Vec<Event> = self.world.uffds.forget_threads(gone);
+        self.world.locks.forget_threads(gone);
         for event in unread {
             self.drop_event(event);
         }

@@ -3,8 +3,9 @@
 use space::Errno;
 
 use super::UffdMsg;
-use super::context::{Event, QueuedEvent};
+use super::context::{ANY, Event, QueuedEvent};
 use crate::machine::{Descriptor, Fd, Machine, Tid};
+use crate::stop::{Stop, Wait};
 use crate::uapi::uffd::Features;
 
 impl Machine {
@@ -13,9 +14,9 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` where there is nothing to read, also of a descriptor that would have the reader
-    /// sleep; `EINVAL` before `UFFDIO_API`.
-    pub fn uffd_read(&mut self, tid: Tid, fd: Fd) -> Result<UffdMsg, Errno> {
+    /// `EAGAIN` where there is nothing to read, unless the thread sleeps until there is; `EINVAL`
+    /// before `UFFDIO_API`.
+    pub fn uffd_read(&mut self, tid: Tid, fd: Fd) -> Result<UffdMsg, Stop> {
         let uffd = self.uffd_ready(tid, fd)?;
         let context = self.context_mut(uffd);
         let names_thread = context.has(Features::THREAD_ID);
@@ -27,7 +28,13 @@ impl Machine {
                 ptid: if names_thread { waiter.tid.0 } else { 0 },
             });
         }
-        let QueuedEvent { event, .. } = context.events.pop_front().ok_or(Errno::EAGAIN)?;
+        let Some(QueuedEvent { event, .. }) = context.events.pop_front() else {
+            if context.nonblock {
+                return Err(Errno::EAGAIN.into());
+            }
+            let ticket = ANY;
+            return Err(Stop::Blocked(Wait { uffd, ticket }));
+        };
         context.changing -= 1;
         Ok(match event {
             Event::Fork { new } => {

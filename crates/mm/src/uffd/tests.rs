@@ -5,7 +5,7 @@ use space::Errno;
 use super::{UffdCopy, UffdMsg};
 use crate::readout::pagemap::PagemapBits;
 use crate::tests::{anon, machine};
-use crate::uapi::uffd::{Features, fault, mode, register};
+use crate::uapi::uffd::{Features, NONBLOCK, fault, mode, register};
 use crate::uapi::{madv, prot};
 use crate::{Fd, Machine, PageRegion, PagemapScan, Signal, Stop, Tid, Trap};
 
@@ -14,7 +14,7 @@ const BASE: u64 = 0x10_0000_0000;
 const RW: u64 = prot::READ | prot::WRITE;
 
 fn userfaultfd(machine: &mut Machine, tid: Tid, features: Features) -> Fd {
-    let fd = machine.userfaultfd(tid, 0).unwrap();
+    let fd = machine.userfaultfd(tid, NONBLOCK).unwrap();
     let (result, _) = machine.uffd_api(tid, fd, 0xaa, features.bits());
     assert_eq!(result, Ok(()));
     fd
@@ -31,7 +31,7 @@ fn word(machine: &Machine, tid: Tid, addr: u64) -> PagemapBits {
 fn nothing_works_before_the_handshake_which_is_made_once() {
     let (mut machine, tid) = machine();
     anon(&mut machine, tid, BASE, 1, RW);
-    let fd = machine.userfaultfd(tid, 0).unwrap();
+    let fd = machine.userfaultfd(tid, NONBLOCK).unwrap();
     let early = machine.uffd_register(tid, fd, BASE, PAGE, register::MISSING);
     assert_eq!(early, Err(Errno::EINVAL));
     assert_eq!(
@@ -67,7 +67,7 @@ fn a_missing_page_waits_for_a_copy() {
         ptid: reader.0,
     };
     assert_eq!(message, expected);
-    assert_eq!(machine.uffd_read(tid, fd), Err(Errno::EAGAIN));
+    assert_eq!(machine.uffd_read(tid, fd), Err(Errno::EAGAIN.into()));
     machine.store(tid, BASE, &[7; 6]).unwrap();
     let args = UffdCopy {
         dst: BASE + PAGE,

@@ -86,6 +86,8 @@ bitflags! {
         const MERGEABLE = 1 << 31;
         /// Registered with a userfaultfd for minor faults.
         const UFFD_MINOR = 1 << 41;
+        /// The protection key that lets nobody read or write (`execute_only_pkey`).
+        const EXEC_ONLY = 1 << 32;
         /// `MAP_DROPPABLE`.
         const DROPPABLE = 1 << 40;
         /// `mseal`ed.

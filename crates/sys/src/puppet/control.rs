@@ -200,10 +200,11 @@ impl Puppet {
     ///
     /// Fails if neither comes within the puppet's patience.
     pub fn settle(&self, lane: usize) -> Result<Progress, PuppetError> {
-        /// How often a lane must be seen asleep: it may wait for a lock or a device for a moment.
-        const SEEN_ASLEEP: u32 = 120;
+        /// How often a lane must be seen asleep: it may wait for a lock or a device for a moment, or
+        /// for a busy machine's other processors.
+        const SEEN_ASLEEP: u32 = 1200;
         /// How much it counts to see it wait for a userfaultfd.
-        const SEEN_WAITING: u32 = 40;
+        const SEEN_WAITING: u32 = 400;
         let deadline = Instant::now() + self.options.patience;
         let mut asleep = 0;
         loop {

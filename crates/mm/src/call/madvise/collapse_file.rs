@@ -91,7 +91,10 @@ impl Machine {
                 .vmas
                 .iter()
                 .filter(|vma| vma.file == Some(file) && vma.anon_vma.is_none())
-                .filter(|vma| !vma.flags.intersects(VmaFlags::UFFD_WP | VmaFlags::MAYBE_GUARD))
+                .filter(|vma| {
+                    !vma.flags
+                        .intersects(VmaFlags::UFFD_WP | VmaFlags::MAYBE_GUARD)
+                })
                 .filter(|vma| vma.pgoff <= first)
                 .map(|vma| (vma.start + ((first - vma.pgoff) << page_shift), vma.end))
                 .filter(|&(addr, end)| addr & (size - 1) == 0 && addr + size <= end)

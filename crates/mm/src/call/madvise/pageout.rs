@@ -132,7 +132,7 @@ fn reclaim(world: &mut World, mm: &mut Mm, vma: &View, slot: Slot, present: Pres
 
 /// `try_to_unmap_one` for a page of a file.
 fn unmap(world: &mut World, mm: &mut Mm, vma: &View, slot: Slot, present: Present) {
-    let marks = present.has(Bits::UFFD_WP) && !vma.is_anonymous();
+    let marks = present.has(Bits::UFFD_WP) && crate::zap::keeps_markers(vma);
     let left = if marks {
         Entry::Marker(Marker::UFFD_WP)
     } else {

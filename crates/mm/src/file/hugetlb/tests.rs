@@ -104,7 +104,7 @@ fn a_maker_takes_the_page_of_its_child() {
 fn a_file_keeps_its_pages_until_truncated() {
     let (mut machine, tid) = machine(3);
     let fd = machine.memfd_create(tid, "x", 4).unwrap();
-    assert_eq!(machine.ftruncate(tid, fd, 100), Err(Errno::EINVAL));
+    assert_eq!(machine.ftruncate(tid, fd, 100), Err(Errno::EINVAL.into()));
     machine.ftruncate(tid, fd, 3 * HUGE).unwrap();
     let args = Mmap {
         addr: BASE,
