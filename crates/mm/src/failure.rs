@@ -10,6 +10,7 @@ use space::Errno;
 use crate::entry::{Bits, Entry, SwapBits};
 use crate::fault::page_prot;
 use crate::file::Cached;
+use crate::file::hugetlb::hgm;
 use crate::folio::{FolioFlags, FrameFlags, Owner, Pfn};
 use crate::machine::{Machine, Mm, Tid, World};
 use crate::profile::Kernel;
@@ -79,10 +80,19 @@ impl Machine {
                 if mapped.present.has(Bits::DIRTY) {
                     world.frames.folio_mut(first).flags |= FolioFlags::DIRTY;
                 }
+                if hgm::is_on(&mapped.vma) {
+                    // Only the broken piece is lost.
+                    if mapped.slot.level > 0 {
+                        let (mm, vma) = (&mut process.mm, &mapped.vma);
+                        hgm::split(world, mm, vma, mapped.addr, mapped.slot);
+                    }
+                    continue;
+                }
                 process.mm.tables.set(mapped.slot, Entry::Hwpoison(pfn));
                 world.frames.remove_rmap_entire(first);
                 world.frames.put(first, 1);
             }
+            unmap(world, &mut process.mm, pfn);
         }
         let folio = world.frames.folio(first);
         let (dirty, references, order) = (
@@ -99,7 +109,7 @@ impl Machine {
             } else {
                 Err(Errno::EBUSY)
             }
-        } else if references > 1 + folio.cache_references() {
+        } else if references > 1 + folio.cache_references() + folio.mapcount {
             Err(Errno::EBUSY)
         } else {
             // The file keeps it, so that nobody reads zeros in its place.
@@ -304,12 +314,8 @@ fn unmap(world: &mut World, mm: &mut Mm, pfn: Pfn) {
 /// `try_to_migrate_one` and `remove_migration_pte` in one: an entry maps the new page as it did the
 /// old one.
 fn remap(world: &mut World, mm: &mut Mm, mapped: &rmap::Mapped, new: Pfn) {
-    let kept = Bits::WRITE
-        | Bits::YOUNG
-        | Bits::DIRTY
-        | Bits::SOFT_DIRTY
-        | Bits::UFFD_WP
-        | Bits::HUGE;
+    let kept =
+        Bits::WRITE | Bits::YOUNG | Bits::DIRTY | Bits::SOFT_DIRTY | Bits::UFFD_WP | Bits::HUGE;
     let old = mapped.present;
     let mut moved = old;
     moved.pfn = new;

@@ -64,6 +64,6 @@ pub use call::mremap::Mremap;
 pub use call::process_vm::Iovec;
 pub use invariant::Violation;
 pub use machine::{Fd, Machine, Pid, Tid};
-pub use profile::{Arch, CowPolicy, Kernel, Profile};
+pub use profile::{Arch, CowPolicy, Hgm, HgmCounting, Kernel, Profile};
 pub use readout::scan::{PageRegion, PagemapScan, ScanReply};
 pub use stop::{Signal, Stop, Trap, Wait};

@@ -137,6 +137,8 @@ pub mod madv {
     pub const DONTNEED_LOCKED: i32 = 24;
     /// Makes a huge page now.
     pub const COLLAPSE: i32 = 25;
+    /// hugetlb may be mapped by small entries (proposed with HGM).
+    pub const SPLIT: i32 = 26;
     /// Breaks the memory.
     pub const HWPOISON: i32 = 100;
     /// Takes the memory out of use.

@@ -1,9 +1,11 @@
 //! A fault in memory of hugetlbfs (`hugetlb_fault`, `hugetlb_no_page`, `hugetlb_wp`).
 
+use space::Errno;
+
 use super::{Fault, FaultStop, uffd};
 use crate::entry::{Bits, Entry, Marker, Present};
 use crate::file::hugetlb::orphan::Orphan;
-use crate::file::hugetlb::{self, reserve};
+use crate::file::hugetlb::{self, hgm, reserve};
 use crate::folio::{FrameFlags, Pfn};
 use crate::profile::CowPolicy;
 use crate::table::Slot;
@@ -14,6 +16,9 @@ pub(super) fn fault(fault: &mut Fault<'_>) -> Result<(), FaultStop> {
     let addr = huge_address(fault);
     let slot = hugetlb::slot(fault.world, fault.mm, &fault.vma, addr);
     fault.found = fault.mm.tables.entry(slot);
+    if let Entry::Table(_) = fault.found {
+        return piece(fault);
+    }
     let mut present = match fault.found {
         Entry::Marker(marker) if marker.contains(Marker::POISONED) => {
             return Err(FaultStop::Hwpoison { shift });
@@ -41,6 +46,46 @@ pub(super) fn fault(fault: &mut Fault<'_>) -> Result<(), FaultStop> {
         present = present.with(Bits::DIRTY, true);
     }
     let present = present.with(Bits::YOUNG, true);
+    fault.mm.tables.set_present(slot, present);
+    Ok(())
+}
+
+/// A fault at an address of a huge page that is mapped by pieces (HGM).
+fn piece(fault: &mut Fault<'_>) -> Result<(), FaultStop> {
+    let shift = fault.world.page_shift();
+    let (slot, found) = fault.mm.tables.lookup(fault.address);
+    let mut present = match found {
+        Entry::Marker(marker) if marker.contains(Marker::POISONED) => {
+            return Err(FaultStop::Hwpoison { shift });
+        }
+        Entry::Hwpoison(_) => return Err(FaultStop::Hwpoison { shift }),
+        Entry::Present(present) => present,
+        _ => {
+            if fault.vma.has(VmaFlags::UFFD_MINOR) {
+                return uffd::handle(fault, VmaFlags::UFFD_MINOR);
+            }
+            let protected = matches!(found, Entry::Marker(_));
+            let addr = fault.page_address();
+            return hgm::map_piece(fault.world, fault.mm, &fault.vma, addr, protected).map_err(
+                |errno| match errno {
+                    Errno::EIO => FaultStop::Hwpoison { shift },
+                    _ => FaultStop::Bus,
+                },
+            );
+        }
+    };
+    if fault.is_write() && !present.has(Bits::WRITE) {
+        if fault.vma.has(VmaFlags::UFFD_WP) && present.has(Bits::UFFD_WP) {
+            if !uffd::is_wp_async(fault) {
+                return uffd::handle(fault, VmaFlags::UFFD_WP);
+            }
+            present = present.with(Bits::UFFD_WP, false);
+        }
+        set_writable(fault, slot, present);
+        return Ok(());
+    }
+    let dirty = present.has(Bits::DIRTY) || fault.is_write();
+    let present = present.with(Bits::YOUNG, true).with(Bits::DIRTY, dirty);
     fault.mm.tables.set_present(slot, present);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::vma::VmaFlags;
 /// access with SIGBUS where that was asked for. `Ok` is never returned: the page is to be
 /// looked at again when the thread is woken.
 pub(crate) fn handle(fault: &mut Fault<'_>, reason: VmaFlags) -> Result<(), FaultStop> {
-    let page = 1_u64 << fault.vma.page_shift;
+    let page = 1_u64 << crate::file::hugetlb::hgm::granularity(fault.world, &fault.vma);
     let uffd = fault.vma.uffd.ok_or(FaultStop::Bus)?;
     let context = fault.world.uffds.find_mut(uffd).ok_or(FaultStop::Bus)?;
     let by_kernel = fault.flags.contains(FaultFlags::KERNEL);

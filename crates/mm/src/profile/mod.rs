@@ -99,6 +99,29 @@ pub enum CowPolicy {
     AnonExclusive,
 }
 
+/// How mappings of a hugetlb page by pieces are counted: the designs of the HGM series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HgmCounting {
+    /// One mapping for each entry of the page's own level, one reference for each piece (RFC v1).
+    PerEntry,
+    /// One mapping and one reference for each piece (v1).
+    TotalReferences,
+    /// As for transparent huge pages: each base page has a count of its own (v2).
+    ThpLike,
+    /// One mapping and one reference for all pieces together.
+    OneLogical,
+}
+
+/// High-granularity mapping of hugetlb, which was proposed and never merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hgm {
+    /// Nothing is ever mapped as a whole: `MADV_SPLIT` unmaps its range, and then the size of each
+    /// entry is known.
+    pub always_small: bool,
+    /// From so many references of a page on, no more pieces of it are mapped (half of `INT_MAX`).
+    pub references_max: u32,
+}
+
 /// A pool of hugetlb pages of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HugePool {
@@ -142,6 +165,8 @@ pub struct Profile {
     pub mmap_min_addr: u64,
     /// How merging treats `VM_SOFTDIRTY`.
     pub merge_soft_dirty: MergeSoftDirty,
+    /// High-granularity mapping, which no kernel has.
+    pub hgm: Option<Hgm>,
     /// When a page is used and when it is copied.
     pub cow: CowPolicy,
     /// The same for hugetlb.
@@ -184,6 +209,7 @@ impl Profile {
             } else {
                 MergeSoftDirty::KeepTarget
             },
+            hgm: None,
             cow: CowPolicy::AnonExclusive,
             cow_hugetlb: CowPolicy::Mapcount,
         }

@@ -5,6 +5,7 @@ use space::Errno;
 use super::UffdId;
 use crate::entry::{Bits, Entry, Marker, Present};
 use crate::fault::{mkdirty, page_prot};
+use crate::file::hugetlb::hgm;
 use crate::file::{Cached, FileId, shmem};
 use crate::folio::{Content, FolioFlags, FrameFlags, Owner, Pfn, ZERO_PFN};
 use crate::machine::{Machine, Mm, Pid, World};
@@ -108,8 +109,12 @@ impl Machine {
             let vma = self
                 .destination(pid, target)
                 .map_err(|errno| (done, errno.into()))?;
-            let step = 1_u64 << vma.page_shift;
             let addr = target.start + done;
+            let step = match target.what {
+                What::Cache => hgm::step(&self.world, &vma, addr, target.len - done),
+                What::Bytes | What::Zero | What::Poison => vma.page_shift,
+            };
+            let step = 1_u64 << step;
             let put = self.put(pid, &vma, target, addr, done, &mut source);
             put.map_err(|stop| (done, stop))?;
             done += step;
@@ -127,6 +132,13 @@ impl Machine {
         done: u64,
         source: &mut impl FnMut(&mut Self, u64) -> Result<Source, Stop>,
     ) -> Result<(), Stop> {
+        if vma.is_hugetlb() && target.what == What::Cache {
+            let left = target.len - done;
+            if hgm::step(&self.world, vma, addr, left) < vma.page_shift {
+                let (world, process) = self.halves_of(pid)?;
+                return put_piece(world, &mut process.mm, vma, target, addr).map_err(Stop::Failed);
+            }
+        }
         if vma.is_hugetlb() {
             return super::hugetlb::put(self, pid, vma, target, addr, done, source);
         }
@@ -166,7 +178,12 @@ impl Machine {
         if !vma.has(target.protection) {
             return Err(Errno::EINVAL);
         }
-        let mask = (1_u64 << vma.page_shift) - 1;
+        let view = vma.view();
+        let shift = match target.what {
+            What::Cache => hgm::granularity(world, &view),
+            What::Bytes | What::Zero | What::Poison => vma.page_shift,
+        };
+        let mask = (1_u64 << shift) - 1;
         if (target.start | target.len) & mask != 0 {
             return Err(Errno::EINVAL);
         }
@@ -175,6 +192,21 @@ impl Machine {
         }
         Ok(vma.view())
     }
+}
+
+/// `UFFDIO_CONTINUE` of a piece of a huge page.
+fn put_piece(
+    world: &mut World,
+    mm: &mut Mm,
+    vma: &View,
+    target: &Target,
+    addr: u64,
+) -> Result<(), Errno> {
+    if matches!(mm.tables.lookup(addr).1, Entry::Present(_)) {
+        return Err(Errno::EEXIST);
+    }
+    let protected = target.protection.contains(VmaFlags::UFFD_WP);
+    hgm::map_piece(world, mm, vma, addr, protected)
 }
 
 /// Where one page is put.

@@ -37,6 +37,8 @@ mod writeprotect;
 mod zeropage;
 
 #[cfg(test)]
+mod rwp_tests;
+#[cfg(test)]
 mod tests;
 
 pub use api::UffdApi;

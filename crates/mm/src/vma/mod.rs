@@ -88,6 +88,8 @@ bitflags! {
         const UFFD_MINOR = 1 << 41;
         /// The protection key that lets nobody read or write (`execute_only_pkey`).
         const EXEC_ONLY = 1 << 32;
+        /// hugetlb that may have small entries (HGM).
+        const HUGETLB_HGM = 1 << 33;
         /// `MAP_DROPPABLE`.
         const DROPPABLE = 1 << 40;
         /// `mseal`ed.

@@ -13,9 +13,11 @@ mod hwpoison;
 mod pageout;
 mod populate;
 mod remove;
+mod split;
 
 use space::Errno;
 
+use crate::file::hugetlb::hgm;
 use crate::machine::{Machine, Mm, Tid, World};
 use crate::stop::Stop;
 use crate::uapi::madv;
@@ -127,6 +129,8 @@ impl Machine {
             madv::DONTNEED | madv::DONTNEED_LOCKED => self.dontneed(part),
             madv::FREE => self.lazyfree(part),
             madv::REMOVE => self.remove(part),
+            madv::COLLAPSE if hgm::is_on(&part.vma) => self.with_mm(part, split::collapse),
+            madv::SPLIT => self.with_mm(part, split::split),
             madv::COLLAPSE => self.collapse(part),
             madv::WILLNEED => Ok(()),
             madv::COLD | madv::PAGEOUT => self.pageout(part),
@@ -152,6 +156,7 @@ fn known(world: &World, advice: i32) -> bool {
     match advice {
         madv::NORMAL..=madv::DONTNEED | madv::FREE..=madv::COLLAPSE => true,
         madv::HWPOISON | madv::SOFT_OFFLINE => world.profile.memory_failure,
+        madv::SPLIT => world.profile.hgm.is_some(),
         madv::GUARD_INSTALL | madv::GUARD_REMOVE => world.profile.kernel >= Kernel::V6_18,
         _ => false,
     }

@@ -2,6 +2,8 @@
 //!
 //! Linux reference: 6.18, `mm/hugetlb.c`, `fs/hugetlbfs/inode.c`.
 
+pub(crate) mod hgm;
+pub mod hgm_counts;
 pub(crate) mod orphan;
 pub mod pool;
 pub mod reserve;
@@ -157,6 +159,10 @@ pub(crate) fn unmap_range(
             continue;
         };
         let entry = mm.tables.entry(slot);
+        if let Entry::Table(_) = entry {
+            hgm::unmap(world, mm, vma, addr, addr + (1 << vma.page_shift), how);
+            continue;
+        }
         let marks = match entry {
             Entry::None => continue,
             Entry::Present(present) => present.has(Bits::UFFD_WP),
@@ -202,6 +208,20 @@ pub(crate) fn change_protection(
                 None => continue,
             }
         };
+        if let Entry::Table(_) = mm.tables.entry(place) {
+            let size = 1 << vma.page_shift;
+            hgm::change(world, mm, addr, addr + size, |world, entry| match entry {
+                Entry::Present(present) => {
+                    Entry::Present(change_present(world, vma, present, change))
+                }
+                Entry::None if protects => Entry::Marker(Marker::UFFD_WP),
+                Entry::Marker(Marker::UFFD_WP) if matches!(change, Change::UffdResolve { .. }) => {
+                    Entry::None
+                }
+                other => other,
+            });
+            continue;
+        }
         let changed = match mm.tables.entry(place) {
             Entry::Present(present) => Entry::Present(change_present(world, vma, present, change)),
             Entry::Migration { pfn, bits, .. } => Entry::Migration {
@@ -256,6 +276,10 @@ pub(crate) fn copy_range(
             continue;
         };
         let entry = from.tables.entry(place);
+        if let Entry::Table(_) = entry {
+            hgm::copy(world, from, to, copy, addr);
+            continue;
+        }
         let target = slot(world, to, copy, addr);
         let given = match entry {
             Entry::None | Entry::Table(_) | Entry::Swap { .. } => continue,
@@ -322,7 +346,7 @@ fn share(
 
 /// `move_hugetlb_page_tables`: moves the entries of `start..end` so that the first comes to `to`.
 pub(crate) fn move_range(
-    world: &World,
+    world: &mut World,
     mm: &mut Mm,
     vma: &View,
     start: u64,
@@ -339,6 +363,18 @@ pub(crate) fn move_range(
             continue;
         }
         let target = slot(world, mm, vma, addr - start + to);
+        if let Entry::Table(_) = entry {
+            if clears_wp {
+                let behind = addr + (1 << vma.page_shift);
+                hgm::change(world, mm, addr, behind, |_, entry| match entry {
+                    Entry::Present(present) => Entry::Present(present.with(Bits::UFFD_WP, false)),
+                    Entry::Marker(Marker::UFFD_WP) => Entry::None,
+                    other => other,
+                });
+            }
+            mm.tables.move_table(from, target);
+            continue;
+        }
         mm.tables.set(from, Entry::None);
         let moved = match entry {
             Entry::Present(present) if clears_wp => {
@@ -365,5 +401,7 @@ fn pages(vma: &View, start: u64, end: u64) -> impl Iterator<Item = u64> + use<> 
     (0..count).map(move |page| start + page * size)
 }
 
+#[cfg(test)]
+mod hgm_tests;
 #[cfg(test)]
 mod tests;
