@@ -142,7 +142,7 @@ impl Machine {
     pub fn reopen_read_only(&mut self, tid: Tid, fd: Fd) -> Result<Fd, Errno> {
         let (world, process) = self.halves(tid)?;
         let Descriptor::File { file, .. } = process.descriptor(fd)? else {
-            return Err(Errno::ENXIO.into());
+            return Err(Errno::ENXIO);
         };
         world.files.get_ref(file);
         Ok(process.add_fd(Descriptor::File {
