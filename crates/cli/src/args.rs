@@ -372,7 +372,8 @@ pub(crate) struct OracleRun {
     /// What the programs are drawn from. [default: another each time, and printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// The kernel that the model plays: 6.1, 6.12, 6.18 or 7.3. [default: the running one]
+    /// The running kernel's profile, as 6.18 or 6.12-arm64: refused where another runs.
+    /// [default: the nearest to the running kernel]
     #[arg(long, value_name = "P")]
     pub(crate) profile: Option<String>,
     /// Only programs of these families: mapping, userfault, fork, fork-userfault, pin, hugetlb,
@@ -398,7 +399,7 @@ pub(crate) struct OracleReplay {
     /// What it runs on.
     #[arg(long, value_enum, default_value_t = SideArg::Both)]
     pub(crate) on: SideArg,
-    /// The kernel that the model plays. [default: the running one]
+    /// The kernel that the model plays, as 6.18 or 7.3-arm64-16k. [default: the running one]
     #[arg(long, value_name = "P")]
     pub(crate) profile: Option<String>,
 }

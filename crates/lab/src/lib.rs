@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod model;
 pub mod oracle;
 pub mod outcome;
+pub mod pool;
 pub mod program;
 
 /// A count as a floating point number, for shares and rates.

@@ -37,6 +37,30 @@ pub enum Answer {
     Endless,
     /// There is no such lane, or it sleeps: the step was left out.
     LeftOut,
+    /// It reaches beyond the memory that the kernel placed for an earlier step, where no program
+    /// may, or would harm the machine: left out as well.
+    Refused,
+}
+
+/// How an operation ended, without the values: to count by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// It succeeded.
+    Ok,
+    /// It failed.
+    Errno(Errno),
+    /// SIGSEGV with this code.
+    Segv(u32),
+    /// SIGBUS with this code.
+    Bus(u32),
+    /// The lane sleeps.
+    Blocked,
+    /// The process ended.
+    Ended,
+    /// It never ended.
+    Endless,
+    /// The step was left out.
+    LeftOut,
 }
 
 /// A field of an operation's output.
@@ -125,19 +149,38 @@ impl fmt::Display for Answer {
             Self::Ended => f.write_str("ended"),
             Self::Endless => f.write_str("endless"),
             Self::LeftOut => f.write_str("left out"),
+            Self::Refused => f.write_str("refused"),
         }
     }
 }
 
 impl Answer {
-    /// The outcome's name without its values, to count by.
-    pub fn kind(&self) -> String {
+    /// The answer without its values.
+    pub fn ending(&self) -> Ending {
+        match *self {
+            Self::Value(_) => Ending::Ok,
+            Self::Errno(errno) => Ending::Errno(errno),
+            Self::Segv { code, .. } => Ending::Segv(code),
+            Self::Bus { code, .. } => Ending::Bus(code),
+            Self::Blocked => Ending::Blocked,
+            Self::Ended => Ending::Ended,
+            Self::Endless => Ending::Endless,
+            Self::LeftOut | Self::Refused => Ending::LeftOut,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value(_) => "ok".to_owned(),
-            Self::Errno(errno) => format!("{errno:?}"),
-            Self::Segv { code, .. } => format!("SIGSEGV {code}"),
-            Self::Bus { code, .. } => format!("SIGBUS {code}"),
-            Self::Blocked | Self::Ended | Self::Endless | Self::LeftOut => self.to_string(),
+            Self::Ok => f.write_str("ok"),
+            Self::Errno(errno) => write!(f, "{errno:?}"),
+            Self::Segv(code) => write!(f, "SIGSEGV {code}"),
+            Self::Bus(code) => write!(f, "SIGBUS {code}"),
+            Self::Blocked => f.write_str("blocked"),
+            Self::Ended => f.write_str("ended"),
+            Self::Endless => f.write_str("endless"),
+            Self::LeftOut => f.write_str("left out"),
         }
     }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use lab::generate::Family;
-use lab::oracle::{self as lab_oracle, Found, Options, Report, Subject};
+use lab::oracle::{self as lab_oracle, Found, Options, Report, Row, Subject};
 use serde::Serialize;
 
 use crate::args::{Oracle, OracleRun};
-use crate::out::{BOLD, DIM, Out, paint};
+use crate::out::{BAD, BOLD, DIM, Out, paint};
 use crate::outcome::Outcome;
 use crate::table::{Side, Table};
 use crate::units::{as_f64, count};
@@ -30,7 +30,10 @@ struct ReportJson {
     seed: u64,
     divergences: u64,
     programs: u64,
+    profile: String,
+    steps_per_second: f64,
     success_percent: f64,
+    lost: Vec<String>,
     found: Vec<FoundJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Vec<RowJson>>,
@@ -89,7 +92,10 @@ fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
         without: args.without.clone(),
     };
     if !out.json {
-        writeln!(out, "seed {seed}")?;
+        writeln!(out, "seed {seed}, profile {}", subject.name())?;
+        if let Some(error) = subject.loan_error() {
+            writeln!(out, "without huge pages: {error}")?;
+        }
         out.flush()?;
     }
     // A model that panics is a divergence, which is printed with its program.
@@ -104,8 +110,10 @@ fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
     panic::set_hook(hook);
     let report = report?;
     shown?;
-    print(args, seed, &report, out)?;
-    Ok(Outcome::found_if(report.divergences > 0))
+    print(args, &subject, seed, &report, out)?;
+    Ok(Outcome::found_if(
+        report.divergences > 0 || !report.lost.is_empty(),
+    ))
 }
 
 fn fresh_seed() -> u64 {
@@ -117,8 +125,8 @@ fn fresh_seed() -> u64 {
 
 fn families(args: &OracleRun, subject: &Subject) -> Result<Vec<Family>> {
     if args.family.is_empty() {
-        let usable = |family: &Family| *family != Family::Hugetlb || subject.has_huge_pages();
-        return Ok(Family::ALL.iter().copied().filter(usable).collect());
+        let families = Family::ALL.iter().copied();
+        return Ok(families.filter(|family| subject.can_run(*family)).collect());
     }
     let family =
         |name: &String| Family::of(name).ok_or_else(|| anyhow!("no family is named {name}"));
@@ -151,8 +159,15 @@ fn show(found: &Found, folder: Option<&Path>, out: &mut Out) -> Result<()> {
     Ok(())
 }
 
-fn print(args: &OracleRun, seed: u64, report: &Report, out: &mut Out) -> Result<()> {
+fn print(
+    args: &OracleRun,
+    subject: &Subject,
+    seed: u64,
+    report: &Report,
+    out: &mut Out,
+) -> Result<()> {
     let seconds = report.time.as_secs_f64();
+    let rate = as_f64(report.steps) / seconds.max(f64::MIN_POSITIVE);
     if out.json {
         let found = |found: &Found| FoundJson {
             family: found.family,
@@ -161,10 +176,10 @@ fn print(args: &OracleRun, seed: u64, report: &Report, out: &mut Out) -> Result<
             what: found.divergence.to_string(),
             program: found.program.to_string(),
         };
-        let row = |(operation, outcome, count): (&str, &str, u64)| RowJson {
-            operation: operation.to_owned(),
-            outcome: outcome.to_owned(),
-            count,
+        let row = |row: Row| RowJson {
+            operation: row.operation,
+            outcome: row.ending.to_string(),
+            count: row.count,
         };
         let allowances = report
             .allowances
@@ -181,6 +196,9 @@ fn print(args: &OracleRun, seed: u64, report: &Report, out: &mut Out) -> Result<
             seed,
             divergences: report.divergences,
             programs: report.programs,
+            profile: subject.name(),
+            steps_per_second: rate,
+            lost: report.lost.iter().map(ToString::to_string).collect(),
             success_percent: report.coverage.success_percent(),
             found: report.found.iter().map(found).collect(),
             coverage: args
@@ -200,7 +218,9 @@ fn print(args: &OracleRun, seed: u64, report: &Report, out: &mut Out) -> Result<
             found.divergence.signature()
         )?;
     }
-    let rate = as_f64(report.steps) / seconds.max(f64::MIN_POSITIVE);
+    for lost in &report.lost {
+        writeln!(out, "{} {lost}", paint(BAD, "lost:"))?;
+    }
     let percent = report.coverage.success_percent();
     writeln!(
         out,
@@ -219,8 +239,8 @@ fn coverage(report: &Report, out: &mut Out) -> Result<()> {
         ("outcome", Side::Left),
         ("times", Side::Right),
     ]);
-    for (operation, outcome, times) in report.coverage.rows() {
-        table.line([operation.to_owned(), outcome.to_owned(), count(times)]);
+    for row in report.coverage.rows() {
+        table.line([row.operation, row.ending.to_string(), count(row.count)]);
     }
     table.print(out)?;
     for (allowance, hits) in report.allowances.hits() {

@@ -43,7 +43,10 @@ pub(crate) fn run(args: &OracleReplay, out: &mut Out) -> Result<Outcome> {
     let program: Program = text
         .parse()
         .with_context(|| format!("{} is no program", args.file.display()))?;
-    let subject = Subject::of_this_machine(args.profile.as_deref())?;
+    let subject = match (&args.profile, args.on) {
+        (Some(name), SideArg::Mm) => Subject::nowhere(name)?,
+        (name, _) => Subject::of_this_machine(name.as_deref())?,
+    };
     let kernel = match args.on {
         SideArg::Mm => None,
         SideArg::Kernel | SideArg::Both => Some(Kernel::new(subject.geometry).run(&program)?),

@@ -7,11 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mm::profile::{HugePool, ThpMode};
 use mm::{Arch, Profile};
 
-use super::{Features, PoolError, pool};
+use super::Features;
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::outcome::Outcome;
+use crate::pool::{Loan, LoanError};
 use crate::program::{Geometry, Program};
+
+/// How many huge pages cases may have at once.
+const HUGE_PAGES: u64 = 64;
 
 /// Something that cases run on.
 pub trait Ground {
@@ -35,7 +39,7 @@ pub struct LiveKernel {
     kernel: Kernel,
     features: Features,
     geometry: Geometry,
-    pool: Result<pool::HugePool, PoolError>,
+    pool: Result<Loan, LoanError>,
 }
 
 impl LiveKernel {
@@ -45,7 +49,7 @@ impl LiveKernel {
             kernel: Kernel::new(geometry),
             features: Features::default(),
             geometry,
-            pool: pool::HugePool::raise(),
+            pool: Loan::take(HUGE_PAGES),
         };
         live.features = Features::of(&mut |program| live.kernel.run(program).ok(), geometry);
         live
@@ -59,7 +63,7 @@ impl LiveKernel {
     }
 
     /// Why there may be no huge pages.
-    pub fn pool_error(&self) -> Option<&PoolError> {
+    pub fn pool_error(&self) -> Option<&LoanError> {
         self.pool.as_ref().err()
     }
 }

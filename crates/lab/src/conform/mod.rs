@@ -9,7 +9,6 @@
 mod check;
 pub mod features;
 mod ground;
-mod pool;
 mod table;
 pub mod template;
 
@@ -18,7 +17,6 @@ use serde::Serialize;
 pub use check::{Terms, check};
 pub use features::Features;
 pub use ground::{Ground, LiveKernel, Modelled, kernel_release};
-pub use pool::{HugePool, PoolError};
 pub use table::{Column, markdown};
 
 use crate::program::{Geometry, Program};

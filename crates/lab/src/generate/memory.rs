@@ -172,6 +172,8 @@ impl Maker {
         let flags = self.random.weighted(&[
             (3, RemapFlags(0)),
             (14, RemapFlags::of(&["maymove", "fixed"])),
+            (3, RemapFlags::of(&["maymove"])),
+            (1, RemapFlags::of(&["maymove", "dontunmap"])),
             (6, RemapFlags::of(&["maymove", "fixed", "dontunmap"])),
             (1, RemapFlags::of(&["fixed"])),
         ]);
@@ -223,6 +225,9 @@ impl Maker {
             (1, "dodump"),
         ]);
         let mut advice = Advice::of(advice);
+        if advice == Advice::of("guard-install") && self.may_be_endless() {
+            advice = Advice::of("guard-remove");
+        }
         if self.random.below(300) < self.wrong {
             advice = Advice(self.random.one_of(&[5, 26, 30, 99, 104]));
         }
@@ -231,6 +236,13 @@ impl Maker {
             len: self.len(range.len),
             advice,
         }
+    }
+
+    /// Guards over a private file mapping that is write-protected may never be done (the allowance
+    /// `endless-guard-install`). Each time costs as much as thousands of steps, so it is rare: what
+    /// is mapped and protected where is not known well enough to tell the other cases apart.
+    fn may_be_endless(&mut self) -> bool {
+        self.private_file && !self.contexts.is_empty() && !self.random.chance(1)
     }
 
     fn mlock(&mut self) -> Op {
@@ -335,6 +347,7 @@ impl Maker {
                 file,
                 ..
             } => {
+                self.private_file |= file.0.is_some() && flags.0 & 2 != 0;
                 let Some((start, len)) = inside(address, len) else {
                     return;
                 };

@@ -16,7 +16,7 @@ mod userfault;
 pub use random::Random;
 
 use crate::program::{Amount, HugePages, LaneSlot, Op, Program, Step};
-use state::{ContextState, FileState, LaneState};
+use state::{ContextState, FileState, LaneState, Stray};
 
 /// What a program is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -109,6 +109,10 @@ struct Maker {
     files: Vec<FileState>,
     pipes: u8,
     rings: u8,
+    /// Whether there has been a private mapping of a file.
+    private_file: bool,
+    /// Mappings that the kernel placed.
+    strays: Vec<Stray>,
     /// How many of a hundred arguments are wrong on purpose.
     wrong: u64,
     /// Steps that come before anything else.
@@ -140,6 +144,8 @@ impl Maker {
             files: Vec::new(),
             pipes: 0,
             rings: 0,
+            private_file: false,
+            strays: Vec::new(),
             wrong,
             queue: Vec::new(),
         }
@@ -167,10 +173,12 @@ impl Maker {
                 self.choose_lane();
             }
             let op = if self.queue.is_empty() {
-                self.op()
+                let op = self.op();
+                self.aim_at_stray(op)
             } else {
                 self.queue.remove(0)
             };
+            self.note_stray(&op, program.steps.len());
             let lane = u8::try_from(self.lane).expect("lanes are few");
             program.steps.push(Step::new(lane, op));
             self.follow(&op);

@@ -1,8 +1,11 @@
 //! Picks addresses, lengths and ranges that are interesting.
 
 use super::Maker;
-use super::state::{Area, Kind};
-use crate::program::{Address, Amount};
+use super::state::{Area, Kind, Stray};
+use crate::program::{Address, Amount, MapFlags, Op, RemapFlags};
+
+/// How many mappings that the kernel placed a program works with.
+const STRAYS_MAX: usize = 6;
 
 /// A range in pages of the window; it may be wrong in any way.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +144,48 @@ impl Maker {
                 let page = self.any_page();
                 Address::page(page)
             }
+        }
+    }
+
+    /// Aims an operation at memory that the kernel placed, now and then.
+    pub(super) fn aim_at_stray(&mut self, op: Op) -> Op {
+        if self.strays.is_empty() || !self.random.chance(12) {
+            return op;
+        }
+        let Stray { step, len } = self.random.one_of(&self.strays);
+        let page = self.random.between(0, len - 1);
+        // Whatever length the operation has, most of the time it ends inside.
+        let first = if self.random.chance(70) { 0 } else { page };
+        op.map_addresses(|address| match address {
+            Address::Arena(amount) if amount.pages > 0 => {
+                let bytes = amount.bytes;
+                Address::Chosen(
+                    step,
+                    Amount {
+                        bytes,
+                        ..Amount::pages(first)
+                    },
+                )
+            }
+            other => other,
+        })
+    }
+
+    /// Notes what a step may have the kernel place.
+    pub(super) fn note_stray(&mut self, op: &Op, step: usize) {
+        let fixed = MapFlags::of(&["fixed"]).0 | MapFlags::of(&["noreplace"]).0;
+        let moves = |flags: RemapFlags| flags.0 & 3 == RemapFlags::of(&["maymove"]).0;
+        let len = match *op {
+            Op::Mmap { len, flags, .. } if flags.0 & fixed == 0 => len,
+            Op::Mremap { new, flags, .. } if moves(flags) => new,
+            _ => return,
+        };
+        if let Ok(step) = u32::try_from(step)
+            && len.pages > 0
+            && self.strays.len() < STRAYS_MAX
+        {
+            let len = len.pages;
+            self.strays.push(Stray { step, len });
         }
     }
 

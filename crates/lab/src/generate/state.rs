@@ -32,6 +32,15 @@ impl Area {
     }
 }
 
+/// A mapping whose place the kernel chose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stray {
+    /// The step that returned its address.
+    pub(super) step: u32,
+    /// Its length, in pages.
+    pub(super) len: i64,
+}
+
 /// A userfaultfd.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ContextState {

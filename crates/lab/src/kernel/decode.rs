@@ -133,6 +133,7 @@ fn answer(op: &Op, reply: Reply) -> Answer {
         lsb,
     } = reply;
     match (signal, op) {
+        (sys::puppet::REFUSED, _) => return Answer::Refused,
         (11, _) => return Answer::Segv { code, address },
         (7, _) => return Answer::Bus { code, address, lsb },
         (_, Op::Load { .. } | Op::LoadWord { .. } | Op::Store { .. } | Op::StoreWord { .. }) => {

@@ -10,10 +10,11 @@ mod uapi;
 
 use std::time::Duration;
 
-use sys::puppet::{Arena, Arg, HugePages as Huge, Puppet, PuppetError, PuppetOptions};
+use sys::puppet::{Arena, Arg, HugePages as Huge, Puppet, PuppetOptions};
 use sys::puppet::{Script, ScriptError, Span, System};
 
 pub use compile::CompileError;
+pub use sys::puppet::PuppetError;
 
 use crate::outcome::Outcome;
 use crate::program::{Geometry, HugePages, Program};
@@ -21,8 +22,9 @@ use crate::program::{Geometry, HugePages, Program};
 /// How many programs a puppet runs before it is replaced.
 const PROGRAMS_PER_PUPPET: u32 = 256;
 
-/// How long a batch may take: it takes milliseconds, on a busy machine a few hundred.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a batch may take: it takes milliseconds, on a busy machine a few hundred. A command
+/// that does not end is found earlier, by the time that it uses.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a program could not be run.
 #[derive(Debug, thiserror::Error)]

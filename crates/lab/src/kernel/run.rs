@@ -11,7 +11,7 @@ use super::decode::Decoder;
 use super::{KernelError, uapi};
 use crate::outcome::{Answer, Area, FileNames, Outcome, Output, View};
 use crate::program::expect::ENTRY_MASK;
-use crate::program::{Address, Geometry, Op, Program};
+use crate::program::{Geometry, LaneSlot, Op, Program, Step};
 
 /// Room that one step may need on the board besides its look.
 const STEP_COMMANDS: usize = 8;
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         let lane = usize::from(step.lane.0);
         let window = self.pages() as usize * 8 + AREAS_MAX as usize * 48 + 8;
         let room = self.script.has_room(STEP_COMMANDS, window + (512 << 10));
-        let op_wants = names_chosen(&step.op);
+        let op_wants = step.op.chosen().is_some();
         if lane != self.lane || op_wants || !room {
             self.flush()?;
         }
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
         if self.pending.is_empty() {
             self.begin_batch();
         }
-        if self.is_left_out(lane, &step.op) {
+        if self.is_left_out(lane, step) {
             self.flush()?;
             self.outcomes.push(Outcome::plain(Answer::LeftOut));
             return Ok(());
@@ -147,8 +147,16 @@ impl<'a> Run<'a> {
             geometry: self.geometry,
             chosen: &self.chosen,
         };
-        let compiled = compiler.compile(&step.op);
-        let compiled = compiled.map_err(|why| KernelError::Step { step: index, why })?;
+        let compiled = match compiler.compile(&step.op) {
+            Ok(compiled) => compiled,
+            // How far what the kernel placed reaches is known now only.
+            Err(_) if op_wants => {
+                self.flush()?;
+                self.outcomes.push(Outcome::plain(Answer::Refused));
+                return Ok(());
+            }
+            Err(why) => return Err(KernelError::Step { step: index, why }),
+        };
         let look = if self.stepwise {
             None
         } else {
@@ -182,18 +190,9 @@ impl<'a> Run<'a> {
         Ok(self.script.look(span, pages, AREAS_MAX.min(pages + 1))?)
     }
 
-    fn is_left_out(&self, lane: usize, op: &Op) -> bool {
-        let taken = match op {
-            Op::Fork { lane } | Op::Thread { lane } => {
-                let lane = usize::from(lane.0);
-                lane == 0 || !matches!(self.lanes[lane], Lane::Absent)
-            }
-            Op::VmRead { lane, .. } | Op::VmWrite { lane, .. } => {
-                matches!(self.lanes[usize::from(lane.0)], Lane::Absent)
-            }
-            _ => false,
-        };
-        taken || !matches!(self.lanes[lane], Lane::Ready)
+    fn is_left_out(&self, lane: usize, step: &Step) -> bool {
+        let is_there = |lane: LaneSlot| !matches!(self.lanes[usize::from(lane.0)], Lane::Absent);
+        !step.has_its_things(is_there, &self.chosen) || !matches!(self.lanes[lane], Lane::Ready)
     }
 
     /// The board's room is used again, unless a lane sleeps in a command that lies there.
@@ -456,11 +455,4 @@ fn ends_batch(op: &Op) -> bool {
         op,
         Op::Fork { .. } | Op::Thread { .. } | Op::Exit {} | Op::ReadEvent { .. }
     )
-}
-
-/// Tells whether an operation names an address that an earlier step returned.
-fn names_chosen(op: &Op) -> bool {
-    op.addresses()
-        .iter()
-        .any(|address| matches!(address, Address::Chosen(..)))
 }

@@ -16,7 +16,9 @@ use sys::puppet::{Arena, LANES};
 
 use crate::outcome::{Answer, Area, FileNames, Outcome, Output, View};
 use crate::program::expect::ENTRY_MASK;
-use crate::program::{Address, Amount, Closeable, Geometry, HugePages, Op, Program, Ring, Step};
+use crate::program::{
+    Address, Amount, Closeable, Geometry, HugePages, LaneSlot, Op, Program, Ring, Step,
+};
 
 /// A descriptor that no process has.
 const NOWHERE: Fd = 9999;
@@ -153,9 +155,13 @@ impl Model {
     /// what the kernel was free to choose is used.
     pub fn step(&mut self, step: &Step, seen: Option<&Outcome>) -> Outcome {
         let index = self.chosen.len();
-        self.chosen.push(None);
         let lane = usize::from(step.lane.0);
-        let Some(tid) = self.ready(lane, &step.op) else {
+        let ready = self.ready(step);
+        self.chosen.push(None);
+        if seen.is_some_and(|seen| seen.answer == Answer::Refused) {
+            return Outcome::plain(Answer::Refused);
+        }
+        let Some(tid) = ready else {
             return Outcome::plain(Answer::LeftOut);
         };
         let choice = seen.and_then(|seen| match seen.answer {
@@ -172,20 +178,12 @@ impl Model {
     }
 
     /// The thread that carries a step out, unless it is left out.
-    fn ready(&self, lane: usize, op: &Op) -> Option<Tid> {
-        let Lane::Ready(tid) = self.lanes[lane] else {
-            return None;
-        };
-        let left_out = match op {
-            Op::Fork { lane } | Op::Thread { lane } => {
-                lane.0 == 0 || !matches!(self.lanes[usize::from(lane.0)], Lane::Absent)
-            }
-            Op::VmRead { lane, .. } | Op::VmWrite { lane, .. } => {
-                matches!(self.lanes[usize::from(lane.0)], Lane::Absent)
-            }
-            _ => false,
-        };
-        (!left_out).then_some(tid)
+    fn ready(&self, step: &Step) -> Option<Tid> {
+        let is_there = |lane: LaneSlot| !matches!(self.lanes[usize::from(lane.0)], Lane::Absent);
+        match self.lanes[usize::from(step.lane.0)] {
+            Lane::Ready(tid) if step.has_its_things(is_there, &self.chosen) => Some(tid),
+            _ => None,
+        }
     }
 
     /// Turns what was shown into an outcome, and notes what follows from it.

@@ -8,7 +8,7 @@ mod shrink;
 mod watch;
 
 pub use check::{Checker, Divergence};
-pub use coverage::Coverage;
+pub use coverage::{Coverage, Row};
 pub use profile::{Subject, SubjectError};
-pub use run::{Found, Options, OracleError, Report, run};
+pub use run::{Found, Lost, Options, OracleError, Report, run};
 pub use shrink::shrink;

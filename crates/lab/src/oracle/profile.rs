@@ -1,28 +1,40 @@
-//! The machine that is compared with: its kernel's version and configuration, and some huge pages
-//! lent for the time of a run.
+//! The machine that is compared with: its kernel's version, architecture and configuration.
+//!
+//! A profile has a name: the kernel's version, and behind it the architecture with its page size
+//! where that is not x86_64: `6.18`, `6.12-arm64`, `6.18-arm64-16k`.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
 
 use mm::profile::{HugePool, ThpMode};
 use mm::{Arch, Kernel, Profile};
 
+use crate::generate::Family;
+use crate::pool::{self, Loan, LoanError};
 use crate::program::Geometry;
 
 /// How many huge pages a run borrows.
 const HUGE_PAGES: u64 = 8;
-const POOL: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Why there is nothing to compare with.
 #[derive(Debug, thiserror::Error)]
 pub enum SubjectError {
     /// The model has no profile of this name.
-    #[error("there is no profile '{0}': 6.1, 6.12, 6.18 and 7.3 are known")]
+    #[error(
+        "there is no profile '{0}': 6.1, 6.12, 6.18 and 7.3 are known, with -arm64, -arm64-16k or \
+         -arm64-64k behind them for other machines"
+    )]
     Unknown(String),
-    /// The page size is not what programs for a live kernel are made for.
-    #[error("the oracle runs on kernels with pages of 4 KiB only, and this one has {0} bytes")]
-    PageSize(u64),
+    /// The running kernel is not the one that was asked for.
+    #[error(
+        "this machine runs {running}, not {asked}: run the oracle there, or leave --profile out to \
+         compare with the nearest profile"
+    )]
+    Another {
+        /// The profile's name.
+        asked: String,
+        /// The running kernel's.
+        running: String,
+    },
 }
 
 /// A live kernel as the model should be, with what was borrowed from it.
@@ -32,44 +44,95 @@ pub struct Subject {
     pub profile: Profile,
     /// The sizes of pages.
     pub geometry: Geometry,
-    /// Gives the huge pages back when its input ends, so even if this process is killed.
-    lender: Option<Child>,
+    /// The huge pages that programs work with.
+    loan: Option<Result<Loan, LoanError>>,
 }
 
 impl Subject {
-    /// Looks at the running kernel. With `name`, takes that version in place of the kernel's own.
+    /// Looks at the running kernel. With `name`, it must be the one of this profile.
     ///
     /// # Errors
     ///
-    /// Fails for an unknown name, or a kernel with other page sizes.
+    /// Fails for an unknown name, or where another kernel runs.
     pub fn of_this_machine(name: Option<&str>) -> Result<Self, SubjectError> {
-        let page = sys_page_size();
-        if page != Geometry::X86_64.page {
-            return Err(SubjectError::PageSize(page));
+        let (release, arch) = (release(), running_arch());
+        let kernel = nearest(&release);
+        if let Some(asked) = name {
+            let wanted = named(asked).ok_or_else(|| SubjectError::Unknown(asked.to_owned()))?;
+            if wanted != (kernel, arch) || !is_of(&release, kernel) {
+                return Err(SubjectError::Another {
+                    asked: asked.to_owned(),
+                    running: format!("Linux {release}, {}", arch_name(arch)),
+                });
+            }
         }
-        let kernel = match name {
-            Some(name) => version(name).ok_or_else(|| SubjectError::Unknown(name.to_owned()))?,
-            None => nearest(&release()),
-        };
-        let mut profile = Profile::new(kernel, Arch::X86_64);
-        profile.soft_dirty = has_soft_dirty();
+        let loan = Loan::take(HUGE_PAGES);
+        let mut profile = Profile::new(kernel, arch);
+        let geometry = geometry_of(arch);
+        profile.soft_dirty = has_soft_dirty(geometry);
         profile.memory_failure =
             fs::exists("/proc/sys/vm/memory_failure_early_kill").unwrap_or(false);
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         profile.execute_only = processor.contains(" ospke");
-        profile.swap_pages = swap_pages(page);
+        profile.swap_pages = swap_pages(geometry.page);
         profile.thp = thp_mode();
-        let (lender, pages) = borrow();
+        let (pages, overcommit) = match &loan {
+            Ok(_) => (pool::available(), pool::overcommit()),
+            Err(_) => (0, 0),
+        };
         profile.huge_pools = vec![HugePool {
-            shift: 21,
+            shift: geometry.huge.trailing_zeros(),
             pages,
+            overcommit,
+        }];
+        Ok(Self {
+            profile,
+            geometry,
+            loan: Some(loan),
+        })
+    }
+
+    /// A machine of this profile with the usual configuration, which runs nowhere: for programs
+    /// that only the model carries out.
+    ///
+    /// # Errors
+    ///
+    /// Fails for an unknown name.
+    pub fn nowhere(name: &str) -> Result<Self, SubjectError> {
+        let (kernel, arch) = named(name).ok_or_else(|| SubjectError::Unknown(name.to_owned()))?;
+        let geometry = geometry_of(arch);
+        let mut profile = Profile::new(kernel, arch);
+        profile.huge_pools = vec![HugePool {
+            shift: geometry.huge.trailing_zeros(),
+            pages: HUGE_PAGES,
             overcommit: 0,
         }];
         Ok(Self {
             profile,
-            geometry: Geometry::X86_64,
-            lender,
+            geometry,
+            loan: None,
         })
+    }
+
+    /// The name of its profile.
+    pub fn name(&self) -> String {
+        profile_name(&self.profile)
+    }
+
+    /// Why there may be no huge pages to work with.
+    pub fn loan_error(&self) -> Option<&LoanError> {
+        self.loan.as_ref()?.as_ref().err()
+    }
+
+    /// Tells whether this machine can run programs of a family: those about huge pages count on
+    /// 512 pages in each.
+    pub fn can_run(&self, family: Family) -> bool {
+        let usual = self.geometry.huge / self.geometry.page == 512;
+        match family {
+            Family::Hugetlb => usual && self.has_huge_pages(),
+            Family::Thp => usual,
+            _ => true,
+        }
     }
 
     /// Tells whether there are huge pages to work with.
@@ -107,20 +170,6 @@ impl Subject {
     }
 }
 
-impl Drop for Subject {
-    fn drop(&mut self) {
-        if let Some(mut lender) = self.lender.take() {
-            drop(lender.stdin.take());
-            // It gives back what was borrowed, and ends.
-            drop(lender.wait());
-        }
-    }
-}
-
-fn sys_page_size() -> u64 {
-    sys::puppet::page_size()
-}
-
 fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
 }
@@ -133,6 +182,66 @@ fn version(name: &str) -> Option<Kernel> {
         "7.3" => Kernel::V7_3,
         _ => return None,
     })
+}
+
+/// The kernel and the architecture of a profile's name.
+fn named(name: &str) -> Option<(Kernel, Arch)> {
+    let (kernel, arch) = name.split_once('-').unwrap_or((name, "x86_64"));
+    let arch = ARCHES.iter().find(|(_, known)| *known == arch)?.0;
+    Some((version(kernel)?, arch))
+}
+
+const ARCHES: [(Arch, &str); 4] = [
+    (Arch::X86_64, "x86_64"),
+    (Arch::Arm64Page4K, "arm64"),
+    (Arch::Arm64Page16K, "arm64-16k"),
+    (Arch::Arm64Page64K, "arm64-64k"),
+];
+
+fn arch_name(arch: Arch) -> &'static str {
+    let known = ARCHES.iter().find(|(known, _)| *known == arch);
+    known.expect("every architecture has a name").1
+}
+
+fn profile_name(profile: &Profile) -> String {
+    let kernel = version_name(profile.kernel);
+    match profile.arch {
+        Arch::X86_64 => kernel.to_owned(),
+        arch => format!("{kernel}-{}", arch_name(arch)),
+    }
+}
+
+fn version_name(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::V6_1 => "6.1",
+        Kernel::V6_12 => "6.12",
+        Kernel::V6_18 => "6.18",
+        Kernel::V7_3 => "7.3",
+    }
+}
+
+/// The architecture that this program runs on.
+fn running_arch() -> Arch {
+    match (cfg!(target_arch = "aarch64"), sys::puppet::page_size()) {
+        (false, _) => Arch::X86_64,
+        (true, 0x4000) => Arch::Arm64Page16K,
+        (true, 0x1_0000) => Arch::Arm64Page64K,
+        (true, _) => Arch::Arm64Page4K,
+    }
+}
+
+fn geometry_of(arch: Arch) -> Geometry {
+    let tables = arch.geometry();
+    Geometry {
+        page: tables.page_size(),
+        huge: tables.pmd_size(),
+    }
+}
+
+/// Tells whether a release is one of this very version.
+fn is_of(release: &str, kernel: Kernel) -> bool {
+    let rest = release.strip_prefix(version_name(kernel));
+    rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// The newest version of the model that is not newer than a release.
@@ -150,11 +259,11 @@ fn nearest(release: &str) -> Kernel {
 }
 
 /// A page that was just written is soft-dirty, where the kernel has such a thing.
-fn has_soft_dirty() -> bool {
+fn has_soft_dirty(geometry: Geometry) -> bool {
     use crate::kernel::Kernel;
     let text = "onionskin program 1\nmmap @0 1p r|w private|fixed|anon - 0\nstore @0 0x01\n";
     let program = text.parse().expect("a program");
-    let seen = Kernel::new(Geometry::X86_64).run(&program);
+    let seen = Kernel::new(geometry).run(&program);
     let entry = seen
         .ok()
         .and_then(|outcomes| outcomes.last()?.view.as_ref()?.entries.first().copied());
@@ -180,34 +289,6 @@ fn thp_mode() -> ThpMode {
     }
 }
 
-/// Borrows huge pages, if this process may, and returns who gives them back and how many there
-/// are.
-fn borrow() -> (Option<Child>, u64) {
-    let count = || fs::read_to_string(POOL).ok()?.trim().parse::<u64>().ok();
-    let Some(before) = count() else {
-        return (None, 0);
-    };
-    // The lender reads until its input ends, which it does when this process does.
-    let script = format!("read line; echo {before} > {POOL}");
-    let lender = Command::new("/bin/sh")
-        .args(["-c", &script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(lender) = lender else {
-        return (None, before);
-    };
-    let wish = format!("{}\n", before + HUGE_PAGES);
-    let written = fs::OpenOptions::new().write(true).open(POOL);
-    if let Ok(mut file) = written {
-        // Without the right to, there are no huge pages, and programs that need some are left out.
-        drop(file.write_all(wish.as_bytes()));
-    }
-    let after = count().unwrap_or(before);
-    (Some(lender), after)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +299,20 @@ mod tests {
         assert_eq!(nearest("6.1.0-13-amd64"), Kernel::V6_1);
         assert_eq!(nearest("7.3.4"), Kernel::V7_3);
         assert_eq!(version("6.13"), None);
+        assert!(is_of("6.1.0-13-amd64", Kernel::V6_1));
+        assert!(!is_of("6.18.44", Kernel::V6_1));
+        assert!(!is_of("6.19.1", Kernel::V6_18));
+    }
+
+    #[test]
+    fn profiles_have_names() {
+        assert_eq!(named("6.12"), Some((Kernel::V6_12, Arch::X86_64)));
+        assert_eq!(
+            named("6.18-arm64-16k"),
+            Some((Kernel::V6_18, Arch::Arm64Page16K))
+        );
+        assert_eq!(named("6.18-riscv"), None);
+        let profile = Profile::new(Kernel::V7_3, Arch::Arm64Page4K);
+        assert_eq!(profile_name(&profile), "7.3-arm64");
     }
 }

@@ -1,7 +1,8 @@
 //! A run of the oracle: one thread runs programs on the kernel, another holds the model against
-//! what they showed.
+//! what they showed. What diverges is shrunk afterwards, so that it does not count for the rate.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
@@ -11,14 +12,14 @@ use super::watch::{Work, watch};
 use super::{Checker, Coverage, Divergence, Subject, shrink};
 use crate::compare::Allowances;
 use crate::generate::{self, Family};
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, PuppetError};
 use crate::outcome::Outcome;
 use crate::program::Program;
 
 /// How long shrinking one program may take.
-const SHRINK_TIME: Duration = Duration::from_secs(15);
-/// How many different divergences are shrunk in one run.
-const SHRUNK_MAX: usize = 24;
+const SHRINK_TIME: Duration = Duration::from_secs(5);
+/// How long shrinking may take in one run.
+const SHRINK_TIME_ALL: Duration = Duration::from_secs(60);
 /// How many programs may wait for the model.
 const AHEAD: usize = 16;
 
@@ -86,19 +87,39 @@ impl Found {
     }
 }
 
+/// A program that the kernel's side could not bring to an end.
+#[derive(Debug)]
+pub struct Lost {
+    /// The program's family.
+    pub family: Family,
+    /// Its seed.
+    pub seed: u64,
+    /// What failed.
+    pub why: KernelError,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { family, seed, why } = self;
+        write!(f, "program {seed} of family {}: {why}", family.name())
+    }
+}
+
 /// What a run found.
 #[derive(Debug)]
 pub struct Report {
-    /// Compared steps.
+    /// Compared steps. What was left out does not count.
     pub steps: u64,
     /// Programs.
     pub programs: u64,
-    /// How long it took.
+    /// How long comparing took, without shrinking.
     pub time: Duration,
     /// Programs that diverged.
     pub divergences: u64,
     /// One of each kind, shrunk.
     pub found: Vec<Found>,
+    /// Programs that came to no end.
+    pub lost: Vec<Lost>,
     /// What was reached.
     pub coverage: Coverage,
     /// What was allowed.
@@ -110,10 +131,10 @@ struct Ran {
     family: Family,
     seed: u64,
     program: Program,
-    outcomes: Vec<Outcome>,
+    outcomes: Result<Vec<Outcome>, KernelError>,
 }
 
-/// Runs the oracle. `found` hears of each new kind of divergence, shrunk.
+/// Runs the oracle. `found` hears of each kind of divergence, shrunk.
 ///
 /// # Errors
 ///
@@ -136,12 +157,12 @@ pub fn run(
         let kernel = scope.spawn(move || feed(subject, options, &sender, stop));
         let work = &work;
         scope.spawn(move || watch(work, stop));
-        let mut report = hold(subject, options, (begin, work), &receiver, &mut found);
+        let (mut report, kinds) = hold(subject, options, (begin, work), &receiver);
         stop.store(true, Ordering::Relaxed);
         drop(receiver);
-        let fed = kernel.join().expect("the kernel's side does not panic");
-        report.time = begin.elapsed();
-        fed.map(|()| report)
+        kernel.join().expect("the kernel's side does not panic")?;
+        report.found = shrink_all(subject, kinds, work, &mut found);
+        Ok(report)
     })
 }
 
@@ -162,16 +183,17 @@ fn feed(
             .steps
             .retain(|step| !options.without.iter().any(|name| *name == step.op.name()));
         let outcomes = match kernel.run(&program) {
-            Ok(outcomes) => outcomes,
+            Ok(outcomes) => Ok(outcomes),
             // Made by chance: it names what no program may.
             Err(KernelError::Step { .. }) => continue,
-            Err(why) => {
+            Err(why @ KernelError::Puppet(PuppetError::Start(_))) => {
                 return Err(OracleError::Kernel {
                     seed,
                     family: family.name(),
                     why,
                 });
             }
+            Err(why) => Err(why),
         };
         if sender
             .send(Ran {
@@ -188,78 +210,114 @@ fn feed(
     Ok(())
 }
 
+/// A kind of divergence: the first program that showed it, and how many did.
+struct Kind {
+    family: Family,
+    seed: u64,
+    program: Program,
+    divergence: Divergence,
+    times: u64,
+}
+
 /// Holds the model against what comes.
 fn hold(
     subject: &Subject,
     options: &Options,
     (begin, work): (Instant, &Work),
     receiver: &Receiver<Ran>,
-    found: &mut impl FnMut(&Found),
-) -> Report {
+) -> (Report, Vec<Kind>) {
     let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
-    let mut kinds: BTreeMap<String, Option<Found>> = BTreeMap::new();
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut steps, mut programs, mut divergences) = (0, 0, 0);
+    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
+    let mut lost = Vec::new();
+    let (mut programs, mut divergences) = (0, 0);
     for ran in receiver.iter() {
+        let Ran {
+            family,
+            seed,
+            program,
+            outcomes,
+        } = ran;
         programs += 1;
-        work.begin(&ran.program);
-        let checked = checker.check(&ran.program, &ran.outcomes);
-        work.end();
-        let divergence = match checked {
-            Ok(()) => {
-                steps += ran.outcomes.len() as u64;
-                None
-            }
-            Err(divergence) => {
-                steps += divergence.step as u64 + 1;
-                Some(divergence)
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(why) => {
+                lost.push(Lost { family, seed, why });
+                continue;
             }
         };
-        if let Some(divergence) = divergence {
+        work.begin(&program);
+        let checked = checker.check(&program, &outcomes);
+        work.end();
+        if let Err(divergence) = checked {
             divergences += 1;
-            let signature = divergence.signature();
-            *counts.entry(signature.clone()).or_default() += 1;
-            if kinds.len() < SHRUNK_MAX && !kinds.contains_key(&signature) {
-                let one = minimal(subject, ran, divergence);
-                found(&one);
-                kinds.insert(signature, Some(one));
-            }
+            let kind = kinds.entry(divergence.signature()).or_insert(Kind {
+                family,
+                seed,
+                program,
+                divergence,
+                times: 0,
+            });
+            kind.times += 1;
         }
+        let steps = checker.coverage.steps();
         let enough = options.steps.is_some_and(|most| steps >= most)
             || options.time.is_some_and(|most| begin.elapsed() >= most);
         if enough {
             break;
         }
     }
-    let mut all: Vec<Found> = Vec::new();
-    for (signature, one) in kinds {
-        let times = counts.get(&signature).copied().unwrap_or(1);
-        all.extend(one.map(|one| Found { times, ..one }));
-    }
-    Report {
-        steps,
+    let report = Report {
+        steps: checker.coverage.steps(),
         programs,
         time: begin.elapsed(),
         divergences,
-        found: all,
+        found: Vec::new(),
+        lost,
         coverage: checker.coverage,
         allowances: checker.allowances,
-    }
+    };
+    (report, kinds.into_values().collect())
+}
+
+/// Shrinks what was found, the most frequent first, as long as there is time.
+fn shrink_all(
+    subject: &Subject,
+    mut kinds: Vec<Kind>,
+    work: &Work,
+    found: &mut impl FnMut(&Found),
+) -> Vec<Found> {
+    let deadline = Instant::now() + SHRINK_TIME_ALL;
+    kinds.sort_by_key(|kind| std::cmp::Reverse(kind.times));
+    let shrunk = kinds.into_iter().map(|kind| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let one = minimal(subject, kind, work, SHRINK_TIME.min(left));
+        found(&one);
+        one
+    });
+    shrunk.collect()
 }
 
 /// Shrinks a program that diverged, as long as the same operation diverges.
-fn minimal(subject: &Subject, ran: Ran, divergence: Divergence) -> Found {
+fn minimal(subject: &Subject, kind: Kind, work: &Work, time: Duration) -> Found {
     let mut kernel = Kernel::new(subject.geometry);
     let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
-    let mut program = ran.program;
-    program.steps.truncate(divergence.step + 1);
-    let mut last = divergence;
+    let Kind {
+        family,
+        seed,
+        mut program,
+        divergence: mut last,
+        times,
+    } = kind;
+    program.steps.truncate(last.step + 1);
     let wanted = last.signature();
     let mut fails = |candidate: &Program| {
         let Ok(outcomes) = kernel.run(candidate) else {
             return false;
         };
-        match checker.check(candidate, &outcomes) {
+        work.begin(candidate);
+        let checked = checker.check(candidate, &outcomes);
+        work.end();
+        match checked {
             Err(divergence) if divergence.signature() == wanted => {
                 last = divergence;
                 true
@@ -267,14 +325,14 @@ fn minimal(subject: &Subject, ran: Ran, divergence: Divergence) -> Found {
             _ => false,
         }
     };
-    let program = shrink(&program, SHRINK_TIME, &mut fails);
+    let program = shrink(&program, time, &mut fails);
     // The last try may have been another program.
     fails(&program);
     Found {
-        family: ran.family,
-        seed: ran.seed,
+        family,
+        seed,
         divergence: last,
         program,
-        times: 1,
+        times,
     }
 }

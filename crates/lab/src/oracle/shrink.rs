@@ -32,7 +32,7 @@ fn leave_out(best: &mut Program, deadline: Instant, fails: &mut impl FnMut(&Prog
         while at < best.steps.len() && Instant::now() < deadline {
             let end = (at + group).min(best.steps.len());
             let mut candidate = best.clone();
-            candidate.steps.drain(at..end);
+            candidate.leave_out(at..end);
             if !candidate.steps.is_empty() && fails(&candidate) {
                 *best = candidate;
             } else {

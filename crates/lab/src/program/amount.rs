@@ -188,8 +188,8 @@ impl fmt::Display for Address {
 }
 
 impl Field for Address {
-    fn address(&self) -> Option<Address> {
-        Some(*self)
+    fn map_address(self, replace: &mut dyn FnMut(Address) -> Address) -> Self {
+        replace(self)
     }
 
     const WHAT: &'static str = "an address, as @3p, =0x5a, $4:1p or 0xffff000000000000";
@@ -215,7 +215,11 @@ impl Field for Address {
     fn simpler(&self) -> Vec<Self> {
         match self {
             Self::Arena(amount) => amount.simpler().into_iter().map(Self::Arena).collect(),
-            Self::Raw(_) | Self::Pattern(_) | Self::Chosen(..) => Vec::new(),
+            Self::Chosen(step, amount) => {
+                let simpler = amount.simpler().into_iter();
+                simpler.map(|amount| Self::Chosen(*step, amount)).collect()
+            }
+            Self::Raw(_) | Self::Pattern(_) => Vec::new(),
         }
     }
 }

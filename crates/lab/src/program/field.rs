@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::Address;
+
 /// A kind of argument.
 pub trait Field: Copy + fmt::Display + Sized {
     /// What it is, for messages.
@@ -15,9 +17,10 @@ pub trait Field: Copy + fmt::Display + Sized {
     /// Fails if the word is none.
     fn parse(word: &str) -> Result<Self, FieldError>;
 
-    /// Returns it if it is an address.
-    fn address(&self) -> Option<super::Address> {
-        None
+    /// Replaces it if it is an address.
+    #[must_use]
+    fn map_address(self, _replace: &mut dyn FnMut(Address) -> Address) -> Self {
+        self
     }
 
     /// Values that are simpler than this one.

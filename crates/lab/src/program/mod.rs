@@ -54,6 +54,43 @@ impl Step {
             expect: Expect::default(),
         }
     }
+
+    /// Tells whether there is what the step needs, or whether it is left out: a lane that is there,
+    /// and another that is not yet, where it makes one; addresses that steps returned.
+    pub(crate) fn has_its_things(
+        &self,
+        is_there: impl Fn(LaneSlot) -> bool,
+        chosen: &[Option<u64>],
+    ) -> bool {
+        let lanes = match self.op {
+            Op::Fork { lane } | Op::Thread { lane } => lane.0 != 0 && !is_there(lane),
+            Op::VmRead { lane, .. } | Op::VmWrite { lane, .. } => is_there(lane),
+            _ => true,
+        };
+        let is_known = |step: u32| chosen.get(step as usize).is_some_and(Option::is_some);
+        lanes && self.op.chosen().is_none_or(is_known)
+    }
+}
+
+impl Program {
+    /// Takes steps out. The others still name the same steps.
+    pub(crate) fn leave_out(&mut self, steps: std::ops::Range<usize>) {
+        let number = |step: usize| u32::try_from(step).unwrap_or(u32::MAX);
+        let (first, behind) = (number(steps.start), number(steps.end));
+        self.steps.drain(steps);
+        for step in &mut self.steps {
+            step.op = step.op.map_addresses(|address| match address {
+                // A step that is gone returns nothing any more.
+                Address::Chosen(step, amount) if (first..behind).contains(&step) => {
+                    Address::Chosen(u32::MAX, amount)
+                }
+                Address::Chosen(step, amount) if step >= behind && step != u32::MAX => {
+                    Address::Chosen(step - (behind - first), amount)
+                }
+                other => other,
+            });
+        }
+    }
 }
 
 /// A list of steps.

@@ -85,12 +85,13 @@ macro_rules! operations {
                 }
             }
 
-            /// Returns the addresses among its arguments.
-            pub fn addresses(&self) -> Vec<Address> {
+            /// Returns it with every address replaced.
+            #[must_use]
+            pub fn map_addresses(self, mut replace: impl FnMut(Address) -> Address) -> Self {
+                let replace: &mut dyn FnMut(Address) -> Address = &mut replace;
                 match self {
                     $(Self::$name { $($field),* } => {
-                        let found: &[Option<Address>] = &[$(Field::address($field)),*];
-                        found.iter().flatten().copied().collect()
+                        Self::$name { $($field: Field::map_address($field, replace)),* }
                     })*
                 }
             }
@@ -125,6 +126,20 @@ macro_rules! operations {
             }
         }
     };
+}
+
+impl Op {
+    /// Tells whether it names an address that an earlier step returned, and which.
+    pub fn chosen(&self) -> Option<u32> {
+        let mut chosen = None;
+        let _ = self.map_addresses(|address| {
+            if let Address::Chosen(step, _) = address {
+                chosen = Some(step);
+            }
+            address
+        });
+        chosen
+    }
 }
 
 operations! {

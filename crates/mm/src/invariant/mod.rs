@@ -53,12 +53,23 @@ impl std::error::Error for Violation {}
 /// What the page tables, caches and descriptors add up to.
 #[derive(Default)]
 struct Tally {
-    /// Mappings of each frame by entries of the lowest level.
-    small: BTreeMap<Pfn, u32>,
+    /// The frame of each entry of the lowest level; sorted when all are known.
+    small: Vec<Pfn>,
     /// Mappings of each folio, by its first frame, by huge entries.
     huge: BTreeMap<Pfn, u32>,
     slots: BTreeMap<SwapSlot, u32>,
     files: BTreeMap<FileId, u32>,
+}
+
+impl Tally {
+    /// How many entries of the lowest level map a frame.
+    fn small_mappings(&self, pfn: Pfn) -> u32 {
+        let first = self.small.partition_point(|other| *other < pfn);
+        let same = self.small[first..]
+            .iter()
+            .take_while(|other| **other == pfn);
+        u32::try_from(same.count()).expect("counts of mappings fit 32 bits")
+    }
 }
 
 impl Machine {
@@ -89,6 +100,7 @@ impl Machine {
                 .map_err(|(addr, what)| fail(addr, what))?;
         }
         self.check_files(&mut tally)?;
+        tally.small.sort_unstable();
         self.check_folios(&tally)
     }
 
@@ -120,28 +132,10 @@ impl Machine {
     }
 
     fn check_entries(&self, mm: &Mm, tally: &mut Tally) -> Result<(), (u64, String)> {
-        let page_size = self.world.page_size();
-        let mut at = 0;
-        let behind = self.world.profile.arch.task_size();
-        while let Some(run) = mm.tables.next_run(at, behind) {
-            at = run.end;
-            let mut slot = run.slot;
-            let mut addr = run.start;
-            let unit = if slot.level == 0 {
-                page_size
-            } else {
-                run.end - run.start
-            };
-            while addr < run.end {
-                if mm.tables.word(slot) != 0 {
-                    self.check_entry(mm, addr, slot, tally)
-                        .map_err(|what| (addr, what))?;
-                }
-                slot.index += 1;
-                addr += unit;
-            }
-        }
-        Ok(())
+        mm.tables.visit_all(|addr, slot| {
+            self.check_entry(mm, addr, slot, tally)
+                .map_err(|what| (addr, what))
+        })
     }
 
     fn check_entry(&self, mm: &Mm, addr: u64, slot: Slot, tally: &mut Tally) -> Result<(), String> {
@@ -172,7 +166,7 @@ impl Machine {
                     };
                 }
                 if slot.level == 0 {
-                    *tally.small.entry(present.pfn).or_default() += 1;
+                    tally.small.push(present.pfn);
                 } else {
                     *tally.huge.entry(present.pfn).or_default() += 1;
                 }
@@ -270,7 +264,7 @@ impl Machine {
             let mut mapped = huge;
             for page in 0..folio.pages() {
                 let pfn = folio.first.plus(page);
-                let small = tally.small.get(&pfn).copied().unwrap_or(0);
+                let small = tally.small_mappings(pfn);
                 mapped += small;
                 if frames.frame(pfn).mapcount != small {
                     return fail(&format!("{pfn:?} is mapped {small} times"));

@@ -268,6 +268,50 @@ impl PageTables {
         None
     }
 
+    /// Visits every place that says something, in order of address, but for tables.
+    ///
+    /// # Errors
+    ///
+    /// The first that `visit` fails with.
+    pub fn visit_all<E>(&self, mut visit: impl FnMut(u64, Slot) -> Result<(), E>) -> Result<(), E> {
+        self.visit_below(self.root, self.geometry.levels - 1, 0, &mut visit)
+    }
+
+    fn visit_below<E>(
+        &self,
+        table: TableId,
+        level: u32,
+        base: u64,
+        visit: &mut impl FnMut(u64, Slot) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Table { words, live } = &self.tables[table.index()];
+        let mut left = *live;
+        for (index, &word) in words.iter().enumerate() {
+            if left == 0 {
+                break;
+            }
+            if word == 0 {
+                continue;
+            }
+            left -= 1;
+            let offset = u64::try_from(index).expect("an index fits") << self.geometry.shift(level);
+            let at = base + offset;
+            let slot = Slot {
+                table,
+                index,
+                level,
+            };
+            if level > 0
+                && let Entry::Table(lower) = self.codec.decode_upper(word)
+            {
+                self.visit_below(lower, level - 1, at, visit)?;
+            } else {
+                visit(at, slot)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the table below `from` to `to`, both places of the second level.
     pub fn move_table(&mut self, from: Slot, to: Slot) {
         debug_assert_eq!(self.word(to), 0, "nothing is overwritten by a moved table");

@@ -55,3 +55,28 @@ fn a_huge_entry_is_in_the_way_of_a_table() {
         (HUGE + PAGE, 2 * HUGE, PMD)
     );
 }
+
+#[test]
+fn every_place_that_says_something_is_visited_in_order() {
+    let mut tables = tables();
+    let far = 1 << 40;
+    for addr in [far, 3 * HUGE + 5 * PAGE, 3 * HUGE + 511 * PAGE] {
+        let slot = tables.alloc_to(addr, 0).unwrap();
+        tables.set(slot, GUARD);
+    }
+    let huge = tables.alloc_to(9 * HUGE, PMD).unwrap();
+    tables.set(huge, GUARD);
+    let mut seen = Vec::new();
+    let visited = tables.visit_all(|addr, slot| {
+        seen.push((addr, slot.level));
+        Ok::<(), ()>(())
+    });
+    assert_eq!(visited, Ok(()));
+    let expected = [
+        (3 * HUGE + 5 * PAGE, 0),
+        (3 * HUGE + 511 * PAGE, 0),
+        (9 * HUGE, 1),
+        (far, 0),
+    ];
+    assert_eq!(seen, expected);
+}

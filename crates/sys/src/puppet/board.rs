@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0 | `done`: how many times a lane finished, a futex |
-//! | 256 + 64·lane | the lane's cell: `go`, `from`, `to`, `finished`, `pid`, `tid`, 32 bits each |
+//! | 256 + 64·lane | the lane's cell: the parts of [`Cell`], 32 bits each |
 //! | 4 Ki | commands, ten words each |
 //! | behind them | answers, six words each |
 //! | behind them | data: structures that the kernel reads and writes, and looks |
@@ -61,6 +61,8 @@ pub(super) enum Cell {
     Pid = 16,
     /// The thread's id, once it lives.
     Tid = 20,
+    /// The command that it carries out.
+    At = 24,
 }
 
 /// A handle on the board. It lives as long as the process that maps it, or until

@@ -13,6 +13,10 @@ use super::{LANES, lane};
 use crate::raw::process::kill;
 use crate::raw::wait;
 
+/// How much time of a processor one command may use, in hundredths of a second: it takes
+/// microseconds, in an emulated machine some milliseconds.
+const ENDLESS: u64 = 40;
+
 /// How a puppet is made.
 #[derive(Clone, Copy, Debug)]
 pub struct PuppetOptions {
@@ -205,19 +209,38 @@ impl Puppet {
         const SEEN_ASLEEP: u32 = 1200;
         /// How much it counts to see it wait for a userfaultfd.
         const SEEN_WAITING: u32 = 400;
+        /// How long to wait before it is looked at; longer each time that it runs.
+        const PAUSE: Duration = Duration::from_micros(50);
+        const PAUSE_MAX: Duration = Duration::from_millis(3);
         let deadline = Instant::now() + self.options.patience;
         let mut asleep = 0;
+        let mut pause = PAUSE;
+        let mut busy_since = None;
         loop {
             let done = self.board.done().load(Ordering::Acquire);
             if self.is_done(lane) {
                 return Ok(Progress::Done);
             }
-            self.sleep(done, Duration::from_micros(50));
+            self.sleep(done, pause);
             if self.is_done(lane) {
                 return Ok(Progress::Done);
             }
             let cell = |part| self.board.cell(lane, part).load(Ordering::Acquire);
-            asleep = match state::doing(cell(Cell::Pid), cell(Cell::Tid)) {
+            let at = cell(Cell::At);
+            let (doing, used) = state::doing(cell(Cell::Pid), cell(Cell::Tid));
+            pause = match doing {
+                Doing::Runs => PAUSE_MAX.min(pause * 2),
+                _ => PAUSE,
+            };
+            match busy_since {
+                Some((command, before)) if command == at => {
+                    if used > before + ENDLESS {
+                        return Err(PuppetError::Stuck(lane));
+                    }
+                }
+                _ => busy_since = Some((at, used)),
+            }
+            asleep = match doing {
                 Doing::Runs => 0,
                 Doing::Sleeps => asleep + 1,
                 Doing::Waits => asleep + SEEN_WAITING,

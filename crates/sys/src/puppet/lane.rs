@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::board::{Board, Cell};
 use super::call::call;
-use super::command::{Arg, Command};
+use super::command::{Arg, Command, System};
 use super::look::{AREA_WORDS, COVERING_OR_NEXT, PROCMAP_QUERY, QUERY_WORDS};
 use super::script::Reply;
-use super::{LANES, access, clone, ring, signal};
+use super::{LANES, REFUSED, access, clone, ring, signal};
 
 /// The descriptor of the process's own pagemap.
 const PAGEMAP: u64 = 10;
@@ -164,6 +164,7 @@ impl Lane {
     fn batch(&self, from: u32, to: u32, guard: &NoWayBack) -> Option<Self> {
         for index in from..to {
             let command = self.board.command(index as usize)?;
+            self.cell(Cell::At).store(index, Ordering::Relaxed);
             let reply = match command {
                 Command::Fork { lane } => {
                     let made = clone::fork();
@@ -202,6 +203,12 @@ impl Lane {
         match command {
             Command::Call(system, args) => {
                 let args = args.map(|arg| self.resolve(arg));
+                if system == System::Mremap && loses_a_reservation(args) {
+                    return Reply {
+                        signal: REFUSED,
+                        ..Reply::default()
+                    };
+                }
                 value(simple(system.number(), args))
             }
             Command::Load { address, width } => access::load(address, width),
@@ -337,6 +344,22 @@ fn query(at: u64) -> Option<[u64; AREA_WORDS]> {
     let answer = simple(libc::SYS_ioctl, [MAPS, PROCMAP_QUERY, address, 0, 0, 0]);
     let [_, _, _, start, end, access, page_size, offset, inode, ..] = query;
     (answer == 0).then_some([start, end, access, offset, inode, page_size])
+}
+
+/// Tells whether `mremap` would move a part of a private mapping of huge pages.
+fn loses_a_reservation([start, len, _, flags, ..]: [u64; 6]) -> bool {
+    const SHARED: u64 = 8;
+    let moves = flags & u64::from(libc::MREMAP_FIXED.cast_unsigned()) != 0;
+    let Some([first, behind, access, _, _, page]) = query(start).filter(|_| moves) else {
+        return false;
+    };
+    let huge = page > 1 << page_shift();
+    let inside = first <= start && start < behind;
+    let end = start
+        .saturating_add(len)
+        .div_ceil(page.max(1))
+        .saturating_mul(page);
+    huge && inside && access & SHARED == 0 && (first, behind) != (start, end)
 }
 
 fn clear_refs(digit: u8) -> i64 {

@@ -12,6 +12,9 @@
 //! * Only the calls of [`System`] are made: none of them reaches another process but by a lane.
 //! * A lane has no descriptors of the tool, and ends when the tool does: all lanes, forked ones
 //!   too, are children of the tool, which reaps them by their ids.
+//! * A part of a private mapping of huge pages is never moved away from the rest ([`REFUSED`]):
+//!   Linux forgets the reservation of the rest then, and the pages are lost until the next boot
+//!   (seen on 6.18.44; `mm/mremap.c`, `clear_vma_resv_huge_pages` for the whole old mapping).
 //! * Memory is bounded by the arena's size and by limits on locked memory, files and descriptors.
 
 mod access;
@@ -37,6 +40,9 @@ pub use script::{HugePages, LookToken, Reply, Script, ScriptError, Token, Transf
 
 /// How many lanes a puppet has room for.
 pub const LANES: usize = 8;
+
+/// The "signal" of a call that a lane did not make, because it would harm the machine.
+pub const REFUSED: u32 = u32::MAX;
 
 /// The number of the descriptor of slot 0: slots are descriptors of known numbers.
 pub const FIRST_SLOT: u64 = 100;
