@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use space::{Errno, PageCount, PageFlags, PageRange, PageRun, PageSize, Scan, Vaddr};
 
 use super::frames::{Frames, frame};
-use crate::doctor::raw::ScratchPages;
+use crate::raw::scratch::ScratchPages;
 use crate::uapi::pagemap::{PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP};
 
 /// Bytes of pagemap that are read at once: whole page tables of any size of page.
