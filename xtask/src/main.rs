@@ -1,7 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 //!
 //! One module for each command: [`check`] reads and lints, [`mod@test`] installs what the tests need
-//! and runs them all, [`kernels`] runs them on other kernels, [`mod@bench`] measures, [`fuzz`] and [`dist`] drive other tools. [`workspace`]
+//! and runs them all, [`kernels`] runs them on other kernels, [`mod@bench`] measures, [`mutate`] tries the oracle, [`fuzz`] and [`dist`] drive other tools. [`workspace`]
 //! and [`process`] hold what they share. Every command prints what it runs, and says in words what
 //! it left out.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod check;
 mod dist;
 mod fuzz;
 mod kernels;
+mod mutate;
 mod process;
 mod source;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     Kernels(kernels::Options),
     /// Measure, and write docs/performance.md.
     Bench(bench::Options),
+    /// See whether the oracle finds faults of the model, and write docs/mm/mutations.md.
+    Mutate(mutate::Options),
     /// Fuzz each target for a while.
     Fuzz(fuzz::Options),
     /// Write the man page and the shell completions to target/dist.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             Command::Test(options) => test::run(&workspace, options),
             Command::Kernels(options) => kernels::run(&workspace, options),
             Command::Bench(options) => bench::run(&workspace, options),
+            Command::Mutate(options) => mutate::run(&workspace, options),
             Command::Fuzz(options) => fuzz::run(&workspace, options),
             Command::Dist => dist::run(&workspace),
         }

@@ -2,60 +2,23 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 mod common;
+mod machine;
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use lab::generate::Family;
 use lab::kernel::Kernel;
-use lab::oracle::{Checker, Options, Subject, run};
+use lab::oracle::{Checker, Options, reach, run};
 use lab::program::Program;
 
-use common::{page_size_fits, skip};
+use common::skip;
 
 /// Name and text of programs that once showed a difference.
 const REGRESSIONS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/regressions.rs"));
 
-/// The releases that the model has a profile for, but 6.1: it does not tell a process its mappings
-/// (`PROCMAP_QUERY`), and so there is little to compare.
-const COMPARED: [&str; 2] = ["6.12.", "6.18."];
-
-/// The machine, if it is one that the model is compared with.
-fn subject(test: &str) -> Option<Subject> {
-    if !page_size_fits(test) {
-        return None;
-    }
-    if !cfg!(target_arch = "x86_64") {
-        skip(test, "the model is compared with kernels of x86_64");
-        return None;
-    }
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    if !COMPARED.iter().any(|known| release.starts_with(known)) {
-        skip(
-            test,
-            &format!("a kernel of version {}", COMPARED.join(" or ")),
-        );
-        return None;
-    }
-    if !Path::new("/proc/sys/vm/nr_hugepages")
-        .metadata()
-        .is_ok_and(|file| {
-            let opened = fs::OpenOptions::new()
-                .write(true)
-                .open("/proc/sys/vm/nr_hugepages");
-            file.is_file() && opened.is_ok()
-        })
-    {
-        skip(test, "root");
-        return None;
-    }
-    Some(Subject::of_this_machine(None).unwrap())
-}
-
 #[test]
 fn what_once_differed_is_the_same() {
-    let Some(subject) = subject("what_once_differed_is_the_same") else {
+    let Some(subject) = machine::subject("what_once_differed_is_the_same") else {
         return;
     };
     let mut kernel = Kernel::new(subject.geometry);
@@ -78,7 +41,7 @@ fn what_once_differed_is_the_same() {
 
 #[test]
 fn a_wrong_model_is_found() {
-    let Some(mut subject) = subject("a_wrong_model_is_found") else {
+    let Some(mut subject) = machine::subject("a_wrong_model_is_found") else {
         return;
     };
     // The zero page is soft-dirty on no kernel without soft-dirty.
@@ -106,7 +69,7 @@ fn a_wrong_model_is_found() {
 /// Always the same random programs, of the families whose differences are all mended.
 #[test]
 fn a_short_run_finds_nothing() {
-    let Some(subject) = subject("a_short_run_finds_nothing") else {
+    let Some(subject) = machine::subject("a_short_run_finds_nothing") else {
         return;
     };
     let options = Options {
@@ -119,4 +82,20 @@ fn a_short_run_finds_nothing() {
     let report = run(&subject, &options, |found| println!("{}", found.text())).unwrap();
     assert!(report.steps >= 3_000);
     assert_eq!(report.divergences, 0);
+}
+
+#[test]
+fn all_that_is_listed_is_reached() {
+    /// Enough for what happens once in a hundred thousand steps.
+    const STEPS: u64 = 1_000_000;
+    let Some(subject) = machine::subject("all_that_is_listed_is_reached") else {
+        return;
+    };
+    let (coverage, missed) = reach(&subject, 1, STEPS).unwrap();
+    let missed: Vec<String> = missed
+        .iter()
+        .map(|one| format!("{} {}", one.operation, one.ending))
+        .collect();
+    assert!(missed.is_empty(), "never: {}", missed.join(", "));
+    assert!(coverage.success_percent() >= 40.0);
 }

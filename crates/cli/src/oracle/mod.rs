@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use lab::generate::Family;
-use lab::oracle::{self as lab_oracle, Found, Options, Report, Row, Subject};
+use lab::oracle::{
+    self as lab_oracle, Found, Missed, Options, Report, Row, Subject, known, missed,
+};
 use serde::Serialize;
 
 use crate::args::{Oracle, OracleRun};
@@ -39,6 +41,8 @@ struct ReportJson {
     coverage: Option<Vec<RowJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowances: Option<Vec<AllowanceJson>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missed: Option<Vec<MissedJson>>,
 }
 
 /// One kind of divergence.
@@ -57,6 +61,14 @@ struct RowJson {
     operation: String,
     outcome: String,
     count: u64,
+}
+
+/// What the specification lists and the run did not reach.
+#[derive(Debug, Serialize)]
+struct MissedJson {
+    operation: &'static str,
+    outcome: &'static str,
+    reason: Option<String>,
 }
 
 /// An allowance and how often it was needed.
@@ -181,6 +193,11 @@ fn print(
             outcome: row.ending.to_string(),
             count: row.count,
         };
+        let json = |one: Missed| MissedJson {
+            operation: one.operation,
+            outcome: one.ending,
+            reason: one.reason,
+        };
         let allowances = report
             .allowances
             .hits()
@@ -205,15 +222,25 @@ fn print(
                 .coverage
                 .then(|| report.coverage.rows().map(row).collect()),
             allowances: args.coverage.then(|| allowances.collect()),
+            missed: args.coverage.then(|| {
+                missed(&report.coverage, subject)
+                    .into_iter()
+                    .map(json)
+                    .collect()
+            }),
         });
     }
     if args.coverage {
-        coverage(report, out)?;
+        coverage(report, subject, out)?;
     }
     for found in &report.found {
+        let known = match known(found.family, &found.divergence) {
+            Some(known) => format!(" (known: {})", known.name),
+            None => String::new(),
+        };
         writeln!(
             out,
-            "{} times: {}",
+            "{} times: {}{known}",
             count(found.times),
             found.divergence.signature()
         )?;
@@ -233,7 +260,7 @@ fn print(
     Ok(())
 }
 
-fn coverage(report: &Report, out: &mut Out) -> Result<()> {
+fn coverage(report: &Report, subject: &Subject, out: &mut Out) -> Result<()> {
     let mut table = Table::new(&[
         ("operation", Side::Left),
         ("outcome", Side::Left),
@@ -243,6 +270,15 @@ fn coverage(report: &Report, out: &mut Out) -> Result<()> {
         table.line([row.operation, row.ending.to_string(), count(row.count)]);
     }
     table.print(out)?;
+    for Missed {
+        operation,
+        ending,
+        reason,
+    } in missed(&report.coverage, subject)
+    {
+        let why = reason.unwrap_or_else(|| paint(BAD, "without a reason: run longer"));
+        writeln!(out, "never {operation} {ending}: {why}")?;
+    }
     for (allowance, hits) in report.allowances.hits() {
         let source = paint(DIM, allowance.source);
         writeln!(

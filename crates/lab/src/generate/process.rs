@@ -14,9 +14,17 @@ impl Maker {
             Some(free) if self.random.chance(60) => Op::Fork {
                 lane: LaneSlot(u8::try_from(free).expect("lanes are few")),
             },
-            _ if self.lane != 0 && self.random.chance(40) => Op::Exit {},
+            _ if self.may_exit() => Op::Exit {},
             _ => self.access(),
         }
+    }
+
+    /// Children end often, the first process seldom, and the last one never.
+    fn may_exit(&mut self) -> bool {
+        let mut lanes = self.lanes.iter().enumerate();
+        let others = lanes.any(|(lane, state)| lane != self.lane && state.alive);
+        let percent = if self.lane == 0 { 15 } else { 40 };
+        others && self.random.chance(percent)
     }
 
     /// The handler's family: a context that delivers, and threads beside the handler.

@@ -171,7 +171,12 @@ impl Maker {
                 mode: wake,
             },
             83..=91 => {
-                let source = self.range();
+                // Only private memory moves, so that any other source fails early.
+                let private = self.area_where(|area| area.kind == Kind::Anon);
+                let source = match private {
+                    Some(area) if self.random.chance(70) => self.range_of(&area),
+                    _ => self.range(),
+                };
                 let source = self.address(source.start);
                 let mode = self.random.one_of(&[0_u64, 2, 2, 1]);
                 let mode = MoveMode(self.flags(mode));

@@ -90,8 +90,8 @@ impl Kernel {
         let outcomes = run.all_steps();
         let chosen = run.chosen_spans();
         let clean = run.is_clean() && outcomes.is_ok();
-        if clean {
-            reset(&puppet, &mut script, &chosen)?;
+        // One that can't be cleaned up ends here: what it showed is known.
+        if clean && reset(&puppet, &mut script, &chosen).is_ok() {
             self.puppet = Some(puppet);
         }
         outcomes

@@ -369,7 +369,17 @@ impl<'a> Run<'a> {
                 continue;
             }
             let op = self.program.steps[step].op;
-            match self.puppet.settle(lane)? {
+            let progress = match self.puppet.settle(lane) {
+                Err(PuppetError::Stuck(_)) => {
+                    // It goes on and never ends: the program ends with it.
+                    self.clean = false;
+                    self.lanes = [Lane::Absent; LANES];
+                    self.note_woken(lane, Answer::Endless, Vec::new());
+                    return Ok(());
+                }
+                settled => settled?,
+            };
+            match progress {
                 Progress::Blocked => {}
                 Progress::Ended => self.note_end(lane, &op),
                 Progress::Done => {
@@ -382,13 +392,17 @@ impl<'a> Run<'a> {
                         self.puppet.wait_born(usize::from(new.0))?;
                         self.lanes[usize::from(new.0)] = Lane::Ready;
                     }
-                    let number = u8::try_from(lane).expect("lanes are few");
-                    let last = self.outcomes.last_mut().expect("a step was made");
-                    last.woken.push((number, answer, outputs));
+                    self.note_woken(lane, answer, outputs);
                 }
             }
         }
         Ok(())
+    }
+
+    fn note_woken(&mut self, lane: usize, answer: Answer, outputs: Vec<Output>) {
+        let lane = u8::try_from(lane).expect("lanes are few");
+        let last = self.outcomes.last_mut().expect("a step was made");
+        last.woken.push((lane, answer, outputs));
     }
 
     /// Looks once everybody has settled.

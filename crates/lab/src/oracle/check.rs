@@ -126,6 +126,20 @@ impl Checker {
                     .map_err(|difference| divergence(program, index, difference));
             }
             self.coverage.note(&step.op, seen.answer);
+            if let Some((lane, ..)) = seen.woken.iter().find(|woken| woken.1 == Answer::Endless) {
+                // A lane that had slept is lost: its last step is the one that never ends.
+                let mut before = program.steps[..index].iter().rev();
+                let slept = before.find(|before| before.lane.0 == *lane);
+                let endless = Outcome::plain(Answer::Endless);
+                let outcome = Outcome::plain(Answer::LeftOut);
+                return compare(
+                    slept.unwrap_or(step),
+                    &endless,
+                    &outcome,
+                    &mut self.allowances,
+                )
+                .map_err(|difference| divergence(program, index, difference));
+            }
             let shown = model.step(step, Some(seen));
             compare(step, seen, &shown, &mut self.allowances)
                 .map_err(|difference| divergence(program, index, difference))?;

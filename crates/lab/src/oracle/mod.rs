@@ -2,13 +2,19 @@
 
 mod check;
 mod coverage;
+mod known;
+mod listed;
 mod profile;
+mod reach;
 mod run;
 mod shrink;
 mod watch;
 
 pub use check::{Checker, Divergence};
 pub use coverage::{Coverage, Row};
+pub use known::{KNOWN, Known, known};
+pub use listed::{Missed, missed};
 pub use profile::{Subject, SubjectError};
+pub use reach::reach;
 pub use run::{Found, Lost, Options, OracleError, Report, run};
 pub use shrink::shrink;

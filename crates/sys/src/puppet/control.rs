@@ -329,7 +329,10 @@ impl Puppet {
 impl Drop for Puppet {
     fn drop(&mut self) {
         self.end_forks();
-        let _ = kill(self.pid);
+        // One that has ended may have been reaped, and its id given to somebody else.
+        if !self.has_ended(self.pid) {
+            let _ = kill(self.pid);
+        }
         let deadline = Instant::now() + self.options.patience;
         while !self.has_ended(self.pid) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(50));

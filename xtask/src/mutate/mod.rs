@@ -1,0 +1,135 @@
+//! `cargo xtask mutate`: whether the oracle finds faults of the model.
+//!
+//! It draws faults at random, from a stated seed, from all that cargo-mutants generates over the
+//! model's semantic modules. Each is made in a copy of the workspace, built, and examined
+//! (`crates/lab/examples/examine.rs`): conformance cases on the model, regression files, and random
+//! programs for as long as asked. A fault is found if that shows anything that the model without it
+//! does not show, or if it never comes back.
+//!
+//! Results are kept in `target/mutate`, so that a run that was stopped goes on where it was; a line
+//! `cargo xtask mutate` with other numbers begins anew. `docs/mm/mutations.md` is written from them.
+
+mod fault;
+mod page;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::process;
+use crate::workspace::{Workspace, cargo};
+use fault::Fault;
+use page::{End, Examined};
+use tree::Tree;
+
+/// Arguments of `cargo xtask mutate`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What faults are drawn from, and programs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many faults.
+    #[arg(long, default_value_t = 60)]
+    faults: usize,
+    /// How many seconds of random programs each gets.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Stop after this many minutes; the next run goes on.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Install cargo-mutants if it is missing.
+    #[arg(long)]
+    install: bool,
+}
+
+/// Examines faults until enough are; true if at least 85 % of them are found.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    if process::output_of(cargo().args(["mutants", "--version"])).is_none() {
+        if !options.install {
+            bail!("cargo-mutants is not installed: run `cargo xtask mutate --install`");
+        }
+        process::run(cargo().args(["install", "cargo-mutants", "--locked"]))?;
+    }
+    let begin = Instant::now();
+    let faults = fault::draw(fault::list(workspace)?, options.seed);
+    let tree = Tree::new(workspace)?;
+    let name = format!("{}-{}", options.seed, options.seconds);
+    let mut known = tree.results(&name)?;
+    let baseline = baseline(&tree, options, &name)?;
+    let mut examined: Vec<Examined> = Vec::new();
+    for fault in faults {
+        if examined.len() >= options.faults {
+            break;
+        }
+        let end = match known.remove(&fault.name) {
+            Some(end) => end,
+            None => {
+                let minutes = options.minutes.unwrap_or(u64::MAX);
+                if begin.elapsed() >= Duration::from_secs(minutes.saturating_mul(60)) {
+                    println!("out of time; the same command goes on");
+                    break;
+                }
+                let end = examine(&tree, options, &fault, &baseline)?;
+                println!("{}: {end}", fault.name);
+                tree.note(&name, &fault.name, &end)?;
+                end
+            }
+        };
+        // What does not compile is no fault: another is drawn in its place.
+        if end != End::Unbuildable {
+            examined.push(Examined { fault, end });
+        }
+    }
+    let share = page::share(&examined);
+    let page = page::text(&examined, options.seed, options.seconds);
+    let path = workspace.root.join("docs/mm/mutations.md");
+    std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+    println!(
+        "{share:.0} % of {} faults found; see {}",
+        examined.len(),
+        path.display()
+    );
+    Ok(examined.len() >= options.faults && share >= 85.0)
+}
+
+/// What the model shows without a fault, from three times as many programs.
+fn baseline(tree: &Tree, options: &Options, name: &str) -> Result<BTreeSet<String>> {
+    if let Some(lines) = tree.baseline(name)? {
+        return Ok(lines);
+    }
+    if !tree.build()? {
+        bail!("the workspace does not build without a fault");
+    }
+    let seconds = 3 * options.seconds;
+    let Some(lines) = tree.examine(seconds, options.seed, |_| true)? else {
+        bail!("the examination of the model without a fault does not end");
+    };
+    tree.note_baseline(name, &lines)?;
+    Ok(lines.into_iter().collect())
+}
+
+fn examine(
+    tree: &Tree,
+    options: &Options,
+    fault: &Fault,
+    baseline: &BTreeSet<String>,
+) -> Result<End> {
+    tree.apply(fault)?;
+    let end = if tree.build()? {
+        let is_known = |line: &str| baseline.contains(line) || line.starts_with("done ");
+        match tree.examine(options.seconds, options.seed, is_known)? {
+            None => End::Endless,
+            Some(lines) => match lines.into_iter().find(|line| !is_known(line)) {
+                Some(line) => End::Found(line),
+                None => End::Survived,
+            },
+        }
+    } else {
+        End::Unbuildable
+    };
+    tree.undo(fault)?;
+    Ok(end)
+}
