@@ -18,7 +18,7 @@
 //! | `ONIONSKIN_PROGRAMS` | a folder of C programs, where there is no compiler: in guests |
 //! | `ONIONSKIN_SLOW`, `ONIONSKIN_KILLS`, `ONIONSKIN_FORKS` | in guests: to repeat less |
 //! | `ONIONSKIN_KEEP`, `ONIONSKIN_KEPT` | folders of snapshots that go from kernel to kernel |
-//! | `ONIONSKIN_ORACLE_SECONDS` | 120 unless set: how long random programs run on the kernel and on the model |
+//! | `ONIONSKIN_ORACLE_SECONDS` | seconds of random programs on the kernel and on the model; unset, that test is skipped |
 //! | `PATH` | begins with a folder that holds `redis-server` if xtask provided it |
 
 mod hugepages;
@@ -48,8 +48,6 @@ pub(crate) struct Options {
     filters: Vec<String>,
 }
 
-/// How long the oracle's random run takes.
-const ORACLE_SECONDS: &str = "ONIONSKIN_ORACLE_SECONDS";
 /// A test program that takes longer is ended, and counts as failed.
 const SUITE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -76,9 +74,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         let mut command = suite.command(&options.filters);
         tools.provide(&mut command);
         command.env("ONIONSKIN_SKIPS", &skips);
-        if std::env::var_os(ORACLE_SECONDS).is_none() {
-            command.env(ORACLE_SECONDS, "120");
-        }
         let counts = runner::run(&mut command, &skips, SUITE_LIMIT)?;
         // With a filter, most suites have nothing to run: they would only bury the others.
         if !counts.is_empty() || options.filters.is_empty() {

@@ -52,9 +52,12 @@ impl Freeze for Watched {
         Ok(Self::over(reader, Tracking::None, None))
     }
 
-    fn resume(&mut self) -> Duration {
+    /// The model knows no time, so no limit passes.
+    fn hold(&mut self, _: Duration) {}
+
+    fn resume(&mut self) -> Result<Duration, Errno> {
         self.frozen = false;
-        Duration::ZERO
+        Ok(Duration::ZERO)
     }
 
     fn reap(&mut self, twin: Self) -> Result<StopLength, Errno> {
