@@ -66,24 +66,6 @@ fn a_wrong_model_is_found() {
     );
 }
 
-/// Always the same random programs, of the families whose differences are all mended.
-#[test]
-fn a_short_run_finds_nothing() {
-    let Some(subject) = machine::subject("a_short_run_finds_nothing") else {
-        return;
-    };
-    let options = Options {
-        seed: 1,
-        steps: Some(3_000),
-        time: None,
-        families: vec![Family::Mapping, Family::Fork],
-        without: Vec::new(),
-    };
-    let report = run(&subject, &options, |found| println!("{}", found.text())).unwrap();
-    assert!(report.steps >= 3_000);
-    assert_eq!(report.divergences, 0);
-}
-
 #[test]
 fn all_that_is_listed_is_reached() {
     /// Enough for what happens once in a hundred thousand steps.

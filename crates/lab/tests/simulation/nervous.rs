@@ -292,7 +292,12 @@ impl Freeze for Nervous {
         Ok(twin)
     }
 
-    fn resume(&mut self) -> Duration {
+    /// What happens after a limit is the engine's own simulation's: there time passes by itself.
+    fn hold(&mut self, limit: Duration) {
+        self.watched.hold(limit);
+    }
+
+    fn resume(&mut self) -> Result<Duration, Errno> {
         self.app().frozen = false;
         self.watched.resume()
     }

@@ -85,7 +85,7 @@ fn a_twin_keeps_what_the_process_overwrites() {
     watched.stop(Duration::ZERO).unwrap();
     assert!(watched.is_frozen());
     let twin = watched.fork(Duration::ZERO).unwrap();
-    watched.resume();
+    watched.resume().unwrap();
     machine.lock().unwrap().store(tid, BASE, b"behind").unwrap();
     let mut page = vec![0; 4096];
     twin.read(&[range(0, 1)], &mut page).unwrap();
