@@ -86,7 +86,7 @@ fn scan(target: &mut Target, range: PageRange) -> Vec<PageRange> {
     }
     target.stop(LIMIT).unwrap();
     let found = scan_now(target, range);
-    target.resume();
+    target.resume().unwrap();
     found
 }
 
