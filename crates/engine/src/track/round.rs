@@ -133,10 +133,9 @@ impl Tracker {
         let taken = look.taken();
         let armable = self.armable(&look.parts).intersection(&look.tracked);
         self.touched = self.touched.union(&taken);
-        self.pending.clone_from(&taken);
         // What was dropped can be armed here as well (a guard page), and would look unwritten from
-        // then on.
-        self.captured = self.captured.intersection(&look.keep.union(&taken));
+        // then on. What is not selected was not even looked at.
+        self.pending = taken.union(&self.captured.difference(&look.keep));
         match space.tracking() {
             Tracking::WriteProtect => {
                 let near = ByteLen(NEAR_PAGES << space.page_size().shift());

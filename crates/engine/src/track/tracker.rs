@@ -31,7 +31,7 @@ pub struct Tracker {
     pub(super) fresh: RangeSet,
     pub(super) held: RangeSet,
     pub(super) touched: RangeSet,
-    /// What the freeze under way armed.
+    /// What the freeze under way armed, or did not find as it was captured.
     pub(super) pending: RangeSet,
 }
 

@@ -192,6 +192,20 @@ fn what_a_failed_snapshot_read_is_read_again_before_the_freeze() {
 }
 
 #[test]
+fn what_a_failed_freeze_did_not_look_at_is_not_lost() {
+    // On either kind of kernel: where scans report what is not there, the freeze asks for changes.
+    for seed in [10, 11] {
+        for plan in [Plan::quiet(), Plan::quiet_soft_dirty()] {
+            let mut sim = Sim::new(seed, plan);
+            let first = sim.attached(Strategy::Freeze);
+            sim.full_unselected();
+            let second = sim.attached(Strategy::Freeze);
+            assert_eq!(second.pages_total, first.pages_total, "{seed} {plan:?}");
+        }
+    }
+}
+
+#[test]
 fn memory_that_lost_its_registration_is_tracked_again() {
     for strategy in [Strategy::Precopy, Strategy::Fork, Strategy::Freeze] {
         let mut sim = Sim::new(9, Plan::quiet());

@@ -279,6 +279,46 @@ impl Sim {
         result.expect_err("it takes too long")
     }
 
+    /// A snapshot that fails, of a target that has none of its memory dumped while it is frozen.
+    pub(crate) fn full_unselected(&mut self) {
+        struct Undumped(std::sync::Arc<std::sync::Mutex<World>>);
+        impl Undumped {
+            fn set(&self, undumped: bool) {
+                for vma in self.0.lock().unwrap().vmas.values_mut() {
+                    vma.flags.set(MappingFlags::DONT_DUMP, undumped);
+                    vma.shown = vma.flags;
+                }
+            }
+        }
+        impl Observer for Undumped {
+            fn event(&mut self, event: &Event) {
+                match event {
+                    Event::Freezing => self.set(true),
+                    Event::Resumed { .. } => self.set(false),
+                    _ => {}
+                }
+            }
+        }
+        let mut observer = Undumped(std::sync::Arc::clone(&self.fake.world));
+        let sink = Layer::new(&self.chain, Some(0), false);
+        let clock = self.fake.clock.clone();
+        let options = Options {
+            strategy: Strategy::Freeze,
+            stay: Stay::Attached,
+            ..Options::default()
+        };
+        let result = take(
+            &mut self.fake,
+            &mut self.tracker,
+            &sink,
+            &clock,
+            &options,
+            &mut self.costs,
+            &mut observer,
+        );
+        assert!(matches!(result, Err(SnapshotError::Sink(Full))));
+    }
+
     /// A snapshot of a target that does not stop, or whose reads never return.
     pub(crate) fn stuck(&mut self, threads: usize, how: Stuck) -> SnapshotError<Full> {
         match how {
