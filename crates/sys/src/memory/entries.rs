@@ -68,7 +68,9 @@ impl PagemapEntries {
                 let moved = known.may_have_moved(first, table);
                 let report = |entry| {
                     let flags = flags_of(entry, zero);
-                    if moved && flags.intersects(PageFlags::PRESENT | PageFlags::SWAPPED) {
+                    let there = flags.intersects(PageFlags::PRESENT | PageFlags::SWAPPED);
+                    // What a file's page holds is the file's, whichever table it is in.
+                    if moved && there && !flags.contains(PageFlags::FILE) {
                         flags | PageFlags::WRITTEN
                     } else {
                         flags

@@ -1,6 +1,6 @@
 //! Which frames of memory lie behind addresses: samples, to notice page tables that were moved.
 
-use crate::uapi::pagemap::{PM_FRAME, PM_PRESENT};
+use crate::uapi::pagemap::{PM_FILE, PM_FRAME, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY};
 
 /// Samples of each page table: one may be gone the next time.
 const SAMPLES: usize = 4;
@@ -14,7 +14,7 @@ impl Frames {
     pub(super) fn keep(&mut self, first: u64, entries: &[[u8; 8]]) {
         let present = (first..)
             .zip(entries)
-            .filter_map(|(page, entry)| Some((page, frame(*entry)?)));
+            .filter_map(|(page, entry)| Some((page, own_frame(*entry)?)));
         // The first ones there are, and one from the end.
         let mut samples = present.clone().take(SAMPLES - 1);
         self.0.extend(samples.by_ref());
@@ -23,14 +23,16 @@ impl Frames {
     }
 
     /// Tells whether the pages from number `first` on may have been moved there: none of the
-    /// samples is where it was. Where there were none, any page may have been.
+    /// samples is where it was. Where there were none, any page may have been. A page that was
+    /// written may be a new one, in a frame that was given back.
     pub(super) fn may_have_moved(&self, first: u64, entries: &[[u8; 8]]) -> bool {
         let from = self.0.partition_point(|&(page, _)| page < first);
         let until = first + entries.len() as u64;
         let mut samples = self.0[from..].iter().take_while(|&&(page, _)| page < until);
         !samples.any(|&(page, known)| {
             let index = usize::try_from(page - first).expect("a page of the slice");
-            frame(entries[index]) == Some(known)
+            let written = u64::from_ne_bytes(entries[index]) & PM_SOFT_DIRTY != 0;
+            own_frame(entries[index]) == Some(known) && !written
         })
     }
 }
@@ -41,6 +43,13 @@ pub(super) fn frame(entry: [u8; 8]) -> Option<u64> {
     (entry & PM_PRESENT != 0).then_some(entry & PM_FRAME)
 }
 
+/// The frame behind a page, if it can lie behind no other: the page of zeros and a file's page may
+/// lie in two tables at the same place.
+fn own_frame(entry: [u8; 8]) -> Option<u64> {
+    let bits = u64::from_ne_bytes(entry) & (PM_MMAP_EXCLUSIVE | PM_FILE);
+    frame(entry).filter(|_| bits == PM_MMAP_EXCLUSIVE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,9 +57,29 @@ mod tests {
     fn entries(frames: &[u64]) -> Vec<[u8; 8]> {
         let entry = |&frame| match frame {
             0 => 0,
-            frame => PM_PRESENT | frame,
+            frame => PM_PRESENT | PM_MMAP_EXCLUSIVE | frame,
         };
         frames.iter().map(entry).map(u64::to_ne_bytes).collect()
+    }
+
+    #[test]
+    fn a_frame_that_may_lie_behind_other_pages_is_no_sample() {
+        let mut frames = Frames::default();
+        let zeros = (PM_PRESENT | 1).to_ne_bytes();
+        let file = (PM_PRESENT | PM_FILE | PM_MMAP_EXCLUSIVE | 2).to_ne_bytes();
+        let own = |frame: u64| (PM_PRESENT | PM_MMAP_EXCLUSIVE | frame).to_ne_bytes();
+        frames.keep(0, &[zeros, file, own(7)]);
+        assert_eq!(frames.0, [(2, 7)]);
+        assert!(frames.may_have_moved(0, &[zeros, file, own(8)]));
+        assert!(!frames.may_have_moved(0, &[zeros, file, own(7)]));
+    }
+
+    #[test]
+    fn a_written_page_is_no_proof() {
+        let mut frames = Frames::default();
+        frames.keep(0, &entries(&[7]));
+        let written = PM_PRESENT | PM_MMAP_EXCLUSIVE | PM_SOFT_DIRTY | 7;
+        assert!(frames.may_have_moved(0, &[written.to_ne_bytes()]));
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! (`move_normal_pmd`; seen on 6.1 and 6.12). Two mappings of 2 MiB that change places show
 //! neither a bit nor another layout. What changes is the memory behind the addresses: so for each
 //! page table the frames of a few pages are remembered, and where none of them is found again, all
-//! of its pages count as written.
+//! of its pages count as written. Only a frame that lies behind one page proves something: two
+//! tables may well have the page of zeros at the same place.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
