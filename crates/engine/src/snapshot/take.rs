@@ -281,6 +281,9 @@ where
             self.costs.looked(look.present, took);
         }
         self.tracker.lose(&look.lost);
+        if space.tracking() == Tracking::SoftDirty {
+            self.tracker.doubt(&look);
+        }
         Ok(look.load())
     }
 

@@ -139,6 +139,15 @@ impl Tracker {
         }
     }
 
+    /// Takes anew what `look` did not find as it was captured. With soft-dirty bits that may not be
+    /// seen again: a page table that was moved away, so that another was read in its place, may be
+    /// back later, and nothing tells of it.
+    pub(crate) fn doubt(&mut self, look: &Look) {
+        let doubtful = self.captured.difference(&look.keep);
+        self.captured = self.captured.difference(&doubtful);
+        self.fresh = self.fresh.union(&doubtful);
+    }
+
     /// Takes note that the pages of `taken` went to the sink after they were armed, but for
     /// those of `missed`.
     pub(crate) fn captured(&mut self, taken: &RangeSet, missed: &RangeSet) {

@@ -109,6 +109,9 @@ impl PageSource for Reader {
         }
         let mut world = self.world.lock().unwrap();
         world.let_go_in_time(self.clock.time());
+        if !world.frozen && !world.twin {
+            world.move_guests(true);
+        }
         let mut done = 0;
         let page_len = usize::try_from(PAGE).unwrap();
         for page in ranges.iter().copied().flat_map(pages) {
@@ -325,6 +328,7 @@ impl Freeze for Fake {
             self.clock.pass(u64::try_from(limit.as_micros()).unwrap());
             return Err(Errno::ETIMEDOUT);
         }
+        world.move_guests(false);
         (world.frozen, world.deadline, world.overdue) = (true, None, false);
         let all: Vec<_> = world.vmas.iter().map(|(&at, vma)| (at, vma.end)).collect();
         let truth = all

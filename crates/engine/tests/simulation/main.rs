@@ -206,6 +206,16 @@ fn what_a_failed_freeze_did_not_look_at_is_not_lost() {
 }
 
 #[test]
+fn page_tables_that_were_elsewhere_while_they_were_read_are_read_again() {
+    let mut sim = Sim::new(7, Plan::quiet_soft_dirty());
+    sim.invite_guests();
+    // Each snapshot is held against what the frozen memory was.
+    for _ in 0..2 {
+        sim.attached(Strategy::Precopy);
+    }
+}
+
+#[test]
 fn memory_that_lost_its_registration_is_tracked_again() {
     for strategy in [Strategy::Precopy, Strategy::Fork, Strategy::Freeze] {
         let mut sim = Sim::new(9, Plan::quiet());

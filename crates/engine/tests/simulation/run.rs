@@ -147,6 +147,17 @@ impl Sim {
         (FIRST..END).for_each(|page| world.store(page));
     }
 
+    /// From now on other page tables lie in the place of the process's own when it is read.
+    pub(crate) fn invite_guests(&mut self) {
+        let mut world = self.fake.lock();
+        let mut guests = world.ptes.clone();
+        for (&page, pte) in &mut guests {
+            pte.content = Content::Own(page + 1000);
+            pte.soft_dirty = true;
+        }
+        world.guests = Some(guests);
+    }
+
     /// Sets a flag of every mapping without it being told.
     pub(crate) fn advise_secretly(&mut self, flag: MappingFlags) {
         let mut world = self.fake.lock();

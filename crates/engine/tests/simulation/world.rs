@@ -127,6 +127,11 @@ pub(crate) struct World {
     pub(crate) sabotage: Option<Sabotage>,
     /// What `madvise` set is not told.
     pub(crate) secretive: bool,
+    /// Page tables that come into the place of the process's own when it is read, and go again
+    /// before it stands still.
+    pub(crate) guests: Option<BTreeMap<u64, Pte>>,
+    /// Whether they are there.
+    guests_in: bool,
     next_number: u64,
 }
 
@@ -155,6 +160,8 @@ impl World {
             seen: BTreeSet::new(),
             sabotage: None,
             secretive: false,
+            guests: None,
+            guests_in: false,
             next_number: 1,
         };
         for file in 0..FILES {
@@ -244,6 +251,16 @@ impl World {
             self.load(page);
         } else {
             self.store(page);
+        }
+    }
+
+    /// Has the guests come or go, where there are any.
+    pub(crate) fn move_guests(&mut self, come: bool) {
+        if let Some(guests) = &mut self.guests
+            && self.guests_in != come
+        {
+            std::mem::swap(&mut self.ptes, guests);
+            self.guests_in = come;
         }
     }
 
