@@ -13,8 +13,8 @@ use mm::space::{SharedMachine, Watched};
 use mm::uapi::uffd::register;
 use mm::uapi::{madv, map, prot};
 use mm::vma::VmaFlags;
-use mm::{Fd, Machine, Mmap, Mremap, Profile, Tid, Trap};
-use space::{PageRange, PageSource, RangeSet, Tracking, Vaddr};
+use mm::{Fd, Machine, Mmap, Mremap, Profile, Stop, Tid, Trap};
+use space::{Errno, PageRange, PageSource, RangeSet, Tracking, Vaddr};
 
 use crate::run::Plan;
 use crate::sink::{Value, value_of};
@@ -332,10 +332,12 @@ impl App {
     /// The handler of the application's own userfaultfd brings a page of zeros.
     fn serve(&mut self, page: u64) {
         let (tid, fd, len) = (self.tid, self.handler, self.page);
-        self.machine()
-            .uffd_zeropage(tid, fd, page, len, 0)
-            .result
-            .unwrap();
+        let served = self.machine().uffd_zeropage(tid, fd, page, len, 0).result;
+        // Shared memory may be in its file already, and then nobody waits for it.
+        assert!(
+            matches!(served, Ok(()) | Err(Stop::Failed(Errno::EEXIST))),
+            "{served:?}"
+        );
     }
 
     /// Before somebody else reads a page: the handler of the application runs, unless it stands
