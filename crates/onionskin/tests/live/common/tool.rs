@@ -7,6 +7,7 @@ use onionskin::{
     Access, Error, Observer, Selection, Session, SessionOptions, Silent, Snapshot, SnapshotOptions,
     Store, Strategy, Tracking,
 };
+use sys::TrackError;
 use tempfile::TempDir;
 
 use super::pages::Pages;
@@ -115,6 +116,11 @@ impl Tool {
             }
             _ => true,
         }
+    }
+
+    /// Tells whether the kernel has no way at all to track writes, whatever process it is.
+    pub(crate) fn kernel_tracks_nothing(&self) -> bool {
+        matches!(self.session.untracked(), Some(TrackError::NoWay))
     }
 
     /// Returns the directory that is removed in the end.
