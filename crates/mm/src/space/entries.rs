@@ -2,8 +2,8 @@
 //!
 //! As in `sys`: `mremap` moves whole page tables without marking their pages, so the frames of a
 //! few pages of each table are remembered from one clearing to the next, and where none of them is
-//! found again, all pages of the table count as written. A frame proves something only if it lies
-//! behind one page, which is no file's, and if that page was not written.
+//! found again, all pages of the table count as written. A frame proves something only if the
+//! page is the process's own alone, and was not written.
 
 use space::{Errno, PageFlags, PageRange, PageRun, Scan, Vaddr};
 
@@ -35,18 +35,18 @@ impl Samples {
     fn may_have_moved(&self, pages: &[(u64, u64)]) -> bool {
         !pages.iter().any(|&(at, word)| {
             let known = self.0.binary_search_by_key(&at, |&(page, _)| page);
-            let written = word & PagemapBits::SOFT_DIRTY.bits() != 0;
-            known.is_ok_and(|index| frame(word) == Some(self.0[index].1)) && !written
+            let bits = PagemapBits::from_bits_truncate(word);
+            known.is_ok_and(|index| frame(word) == Some(self.0[index].1))
+                && bits.contains(PagemapBits::EXCLUSIVE)
+                && !bits.contains(PagemapBits::SOFT_DIRTY)
         })
     }
 }
 
-/// The frame behind a page, if it can lie behind no other.
+/// The frame behind a page, if it is no file's.
 fn frame(word: u64) -> Option<u64> {
-    let bits = PagemapBits::from_bits_truncate(word);
-    let own = bits.contains(PagemapBits::PRESENT | PagemapBits::EXCLUSIVE)
-        && !bits.contains(PagemapBits::FILE);
-    own.then_some(word & ((1 << FRAME_BITS) - 1))
+    let bits = PagemapBits::from_bits_truncate(word) & (PagemapBits::PRESENT | PagemapBits::FILE);
+    (bits == PagemapBits::PRESENT).then_some(word & ((1 << FRAME_BITS) - 1))
 }
 
 /// Looks at the pages of `ranges`. With `known`, those of a table that may have been moved count as

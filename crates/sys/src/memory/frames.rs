@@ -14,7 +14,7 @@ impl Frames {
     pub(super) fn keep(&mut self, first: u64, entries: &[[u8; 8]]) {
         let present = (first..)
             .zip(entries)
-            .filter_map(|(page, entry)| Some((page, own_frame(*entry)?)));
+            .filter_map(|(page, entry)| Some((page, private_frame(*entry)?)));
         // The first ones there are, and one from the end.
         let mut samples = present.clone().take(SAMPLES - 1);
         self.0.extend(samples.by_ref());
@@ -23,16 +23,18 @@ impl Frames {
     }
 
     /// Tells whether the pages from number `first` on may have been moved there: none of the
-    /// samples is where it was. Where there were none, any page may have been. A page that was
-    /// written may be a new one, in a frame that was given back.
+    /// samples is where it was. Where there were none, any page may have been. A page proves nothing
+    /// if it is shared (the page of zeros may lie in both tables), or if it was written (it may be
+    /// a new one, in a frame that was given back).
     pub(super) fn may_have_moved(&self, first: u64, entries: &[[u8; 8]]) -> bool {
         let from = self.0.partition_point(|&(page, _)| page < first);
         let until = first + entries.len() as u64;
         let mut samples = self.0[from..].iter().take_while(|&&(page, _)| page < until);
         !samples.any(|&(page, known)| {
             let index = usize::try_from(page - first).expect("a page of the slice");
-            let written = u64::from_ne_bytes(entries[index]) & PM_SOFT_DIRTY != 0;
-            own_frame(entries[index]) == Some(known) && !written
+            let proves = PM_MMAP_EXCLUSIVE | PM_SOFT_DIRTY;
+            private_frame(entries[index]) == Some(known)
+                && u64::from_ne_bytes(entries[index]) & proves == PM_MMAP_EXCLUSIVE
         })
     }
 }
@@ -43,11 +45,10 @@ pub(super) fn frame(entry: [u8; 8]) -> Option<u64> {
     (entry & PM_PRESENT != 0).then_some(entry & PM_FRAME)
 }
 
-/// The frame behind a page, if it can lie behind no other: the page of zeros and a file's page may
-/// lie in two tables at the same place.
-fn own_frame(entry: [u8; 8]) -> Option<u64> {
-    let bits = u64::from_ne_bytes(entry) & (PM_MMAP_EXCLUSIVE | PM_FILE);
-    frame(entry).filter(|_| bits == PM_MMAP_EXCLUSIVE)
+/// The frame behind a page, if it is no file's: such a one may lie in two tables. Pages may be shared
+/// with a forked child when samples are taken.
+fn private_frame(entry: [u8; 8]) -> Option<u64> {
+    frame(entry).filter(|_| u64::from_ne_bytes(entry) & PM_FILE == 0)
 }
 
 #[cfg(test)]
@@ -63,15 +64,18 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_may_lie_behind_other_pages_is_no_sample() {
+    fn a_frame_that_may_lie_behind_other_pages_is_no_proof() {
         let mut frames = Frames::default();
         let zeros = (PM_PRESENT | 1).to_ne_bytes();
         let file = (PM_PRESENT | PM_FILE | PM_MMAP_EXCLUSIVE | 2).to_ne_bytes();
         let own = |frame: u64| (PM_PRESENT | PM_MMAP_EXCLUSIVE | frame).to_ne_bytes();
-        frames.keep(0, &[zeros, file, own(7)]);
-        assert_eq!(frames.0, [(2, 7)]);
-        assert!(frames.may_have_moved(0, &[zeros, file, own(8)]));
-        assert!(!frames.may_have_moved(0, &[zeros, file, own(7)]));
+        // What is shared with a child when samples are taken may be the process's own again.
+        for page in [own(7), (PM_PRESENT | 7).to_ne_bytes()] {
+            frames.0.clear();
+            frames.keep(0, &[zeros, file, page]);
+            assert!(frames.may_have_moved(0, &[zeros, file, own(8)]));
+            assert!(!frames.may_have_moved(0, &[zeros, file, own(7)]));
+        }
     }
 
     #[test]
