@@ -28,9 +28,7 @@ fn disturb(target: &Target, time: Duration) -> u32 {
 
 #[test]
 fn blocked_calls_signals_and_registers_go_on() {
-    // A session does not know when a wait began that it finds: sessions that follow each other closely
-    // have it begin anew as long as they come, which is all of the time here.
-    let mut target = Target::start("blocked", &["--ms", "150", "--slack-ms", "16000"]);
+    let mut target = Target::start("blocked", &["--ms", "150"]);
     let before = target.ask("report");
     let taken = disturb(&target, Duration::from_secs(12));
     assert!(taken > 10, "only {taken} snapshots");
