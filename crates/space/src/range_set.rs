@@ -19,6 +19,13 @@ impl RangeSet {
         Self::default()
     }
 
+    /// Makes an empty set with room for `count` ranges.
+    pub fn with_capacity(count: usize) -> Self {
+        Self {
+            ranges: Vec::with_capacity(count),
+        }
+    }
+
     /// Returns the ranges, sorted, disjoint, not touching.
     pub fn ranges(&self) -> &[PageRange] {
         &self.ranges
@@ -107,9 +114,7 @@ impl RangeSet {
     /// Returns what is in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut merged = Self {
-            ranges: Vec::with_capacity(self.ranges.len() + other.ranges.len()),
-        };
+        let mut merged = Self::with_capacity(self.ranges.len() + other.ranges.len());
         let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
         loop {
             let next = match (left.peek(), right.peek()) {
@@ -118,7 +123,7 @@ impl RangeSet {
                 (_, None) => left.next(),
             };
             match next {
-                Some(range) => merged.push_merging(range),
+                Some(range) => merged.push(range),
                 None => return merged,
             }
         }
@@ -146,9 +151,7 @@ impl RangeSet {
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         let mut cuts = other.iter().peekable();
-        let mut rest = Self {
-            ranges: Vec::with_capacity(self.ranges.len() + other.ranges.len()),
-        };
+        let mut rest = Self::with_capacity(self.ranges.len() + other.ranges.len());
         for range in self.iter() {
             let mut at = range.start();
             while let Some(&cut) = cuts.peek() {
@@ -184,8 +187,13 @@ impl RangeSet {
         }
     }
 
-    /// Adds a range that starts at or behind the start of the last one.
-    fn push_merging(&mut self, range: PageRange) {
+    /// Adds a range that starts at or behind the start of the last one, at little cost.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, where `range` starts before the last one does.
+    #[inline]
+    pub fn push(&mut self, range: PageRange) {
         debug_assert!(
             self.ranges
                 .last()

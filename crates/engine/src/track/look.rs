@@ -1,5 +1,7 @@
 //! What a snapshot would have to copy, at one instant.
 
+use std::borrow::Cow;
+
 use space::{
     AddressSpace, ByteLen, Errno, Mapping, MappingFlags, PageCount, PageFlags, PageRange, PageRun,
     PageSize, RangeSet, Rearm, Scan, Tracking,
@@ -7,6 +9,7 @@ use space::{
 
 use super::Tracker;
 use super::continuity::{continuing, within};
+use super::sorted::Sorted;
 use super::tracker::continuity;
 use crate::{Class, Load, Part, Selection, select};
 
@@ -96,7 +99,11 @@ impl Look {
             tracked: tracker.tracked.intersection(&same).intersection(&trusted),
             ..Self::default()
         };
-        let captured = tracker.captured.intersection(&look.tracked);
+        let captured = if look.tracked == tracker.tracked {
+            Cow::Borrowed(&tracker.captured)
+        } else {
+            Cow::Owned(tracker.captured.intersection(&look.tracked))
+        };
         let groups = Groups::of(&parts, &mappings);
         let all: RangeSet = groups.anonymous.iter().copied().collect();
         let known = match depth {
@@ -190,15 +197,9 @@ impl Look {
             Err(Errno::EPERM) => return Ok(false),
             Err(errno) => return Err(errno),
         }
-        let there = |flags: PageFlags| flags.intersects(THERE) && !flags.contains(PageFlags::GUARD);
-        let zero = |flags: PageFlags| flags.contains(PageFlags::ZERO);
-        let reported = collect(&runs, |_| true);
-        self.carried = collect(&runs, |flags| there(flags) && !zero(flags));
-        self.zeros = collect(&runs, |flags| there(flags) && zero(flags));
-        self.keep = captured.intersection(known).difference(&reported);
-        let size = space.page_size();
-        let present =
-            pages(&self.keep, size) + pages(&self.carried, size) + pages(&self.zeros, size);
+        let sorted = Sorted::of(&runs, captured, known);
+        (self.keep, self.carried, self.zeros) = (sorted.keep, sorted.carried, sorted.zeros);
+        let present = sorted.bytes >> space.page_size().shift();
         self.present.0 += present;
         self.forked.0 += present;
         Ok(true)

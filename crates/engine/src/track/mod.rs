@@ -9,6 +9,7 @@ mod activity;
 mod continuity;
 mod look;
 mod round;
+mod sorted;
 mod tracker;
 
 pub use activity::{Activity, MappingActivity, WatchError, Watched, Watcher};
