@@ -41,6 +41,7 @@
 mod assemble;
 mod begin;
 mod commit;
+mod compress;
 mod cut;
 mod differ;
 mod overlay;

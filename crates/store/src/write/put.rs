@@ -1,12 +1,8 @@
 //! Taking pages: hashing and compressing in the calling thread, appending under a lock.
 
-use std::{
-    cell::RefCell,
-    io::Cursor,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -16,6 +12,7 @@ use space::{PageRange, PageSink, PageSize};
 use super::{
     assemble::OpenPack,
     begin::WriteOptions,
+    compress::Buffers,
     cut::{Cut, cut},
     overlay::Overlay,
     upload::Uploads,
@@ -33,8 +30,6 @@ use crate::{
 pub(super) const PACK_BYTES: u64 = 8 << 20;
 /// Chunks of one run that are looked up, compressed and appended together: bounds memory.
 const CHUNKS_AT_ONCE: usize = 16;
-/// zstd's level: the fastest of the ordinary ones.
-pub(crate) const LEVEL: i32 = 1;
 /// A pack of the index that has no number in the writer's table yet.
 const UNUSED: u32 = u32::MAX;
 
@@ -76,6 +71,7 @@ pub struct Writer {
     pub(super) known: Arc<Known>,
     pub(super) uploads: Arc<Uploads>,
     pub(super) state: Mutex<State>,
+    buffers: Arc<Buffers>,
     counters: Counters,
 }
 
@@ -135,6 +131,7 @@ impl Writer {
             known,
             uploads: Arc::default(),
             state: Mutex::new(state),
+            buffers: Arc::default(),
             counters: Counters::default(),
         }
     }
@@ -186,7 +183,7 @@ impl Writer {
             .filter_map(|(one, absent)| absent.then_some(one))
             .collect();
         let raw: Vec<&[u8]> = new.iter().map(|one| one.raw).collect();
-        for (one, stored) in new.iter_mut().zip(compress(&raw)) {
+        for (one, stored) in new.iter_mut().zip(self.buffers.compress(&raw)) {
             one.stored = Some(stored);
         }
         self.append(taken)
@@ -383,64 +380,4 @@ impl State {
 fn bucket(hash: &[u8; 32]) -> u64 {
     let (first, _) = hash.split_first_chunk().expect("a hash has 32 bytes");
     u64::from_le_bytes(*first)
-}
-
-thread_local! {
-    static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// Compresses chunks one behind the other into one piece of memory, of which each is a part: what
-/// is stored is written once, and not copied. A chunk that does not become shorter is copied.
-fn compress(chunks: &[&[u8]]) -> Vec<Bytes> {
-    let raw: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-    // Much of what memory holds becomes half as long; where it does not, more room is made.
-    let mut packed = Cursor::new(Vec::with_capacity(raw / 2));
-    let mut ends = Vec::with_capacity(chunks.len());
-    CONTEXT.with_borrow_mut(|context| {
-        if context.is_none() {
-            *context = zstd::bulk::Compressor::new(LEVEL).ok();
-        }
-        for chunk in chunks {
-            let start = packed.get_ref().len();
-            packed.set_position(start as u64);
-            let room = zstd::zstd_safe::compress_bound(chunk.len());
-            packed.get_mut().reserve(room);
-            let len = context
-                .as_mut()
-                .and_then(|context| context.compress_to_buffer(chunk, &mut packed).ok());
-            if len.is_none_or(|len| len >= chunk.len()) {
-                packed.get_mut().truncate(start);
-                packed.get_mut().extend_from_slice(chunk);
-            }
-            ends.push(packed.get_ref().len());
-        }
-    });
-    let packed = Bytes::from(packed.into_inner());
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    let parts = starts.zip(&ends);
-    parts
-        .map(|(start, &end)| packed.slice(start..end))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_compressed_or_kept_as_they_are() {
-        let mut random = [0; 4096];
-        getrandom::fill(&mut random).unwrap();
-        let chunks: [&[u8]; 4] = [&[7; 65536], &random, &[], &[1, 2, 3]];
-        let stored = compress(&chunks);
-        assert_eq!(stored.len(), chunks.len());
-        assert!(stored[0].len() < 1000);
-        assert_eq!(
-            zstd::bulk::decompress(&stored[0], 65536).unwrap(),
-            chunks[0]
-        );
-        for (stored, chunk) in stored.iter().zip(chunks).skip(1) {
-            assert_eq!(stored, chunk);
-        }
-    }
 }
