@@ -7,6 +7,10 @@ use space::{Errno, PageSize, PageSource};
 
 use crate::carry::{Batches, Copied, Filled, fill};
 
+/// How often the waiting thread looks how far they are. It is not woken for each batch: it would take
+/// the processor from one that copies.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Threads that read batches into memory.
 pub(crate) struct Crew {
     shared: Arc<Shared>,
@@ -17,7 +21,7 @@ struct Shared {
     state: Mutex<State>,
     /// There is work, or no more is to come.
     work: Condvar,
-    /// A batch is finished, or a read failed.
+    /// All batches are finished, there is no more memory, or a read failed.
     done: Condvar,
 }
 
@@ -94,7 +98,7 @@ impl Crew {
             state = self
                 .shared
                 .done
-                .wait_timeout(state, left)
+                .wait_timeout(state, left.min(LOOK))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -169,7 +173,10 @@ impl Shared {
                 }
                 Err(errno) => state.failed = Some(errno),
             }
-            self.done.notify_all();
+            let all = state.finished == state.batches.len();
+            if all || state.filled.len() >= state.max || state.failed.is_some() {
+                self.done.notify_all();
+            }
         }
     }
 }
