@@ -11,7 +11,7 @@ use super::stored::{Costs, Series};
 /// Measures it.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     let mib = options.pick(2048, 256);
-    let mut rows = Vec::new();
+    let (mut rows, mut medians, mut longest) = (Vec::new(), Values::default(), 0.0_f64);
     for &hot_percent in options.pick([5.0, 20.0, 60.0, 100.0].as_slice(), &[5.0, 100.0]) {
         eprintln!(" {hot_percent} % hot");
         let mut heartbeat = Heartbeat::start(Load {
@@ -34,6 +34,8 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         }
         eprintln!("  fork {} ms", fork.spread(1));
         let limit = 1.2 * fork.median() + 5.0;
+        medians.push(ours.freeze.median() / limit);
+        longest = longest.max(ours.freeze.max() / limit);
         rows.push(vec![
             format!("{hot_percent:.0} %"),
             ours.strategies.join(", "),
@@ -62,5 +64,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         ],
         &rows,
     );
+    section.at_most("the slowest rate's freeze ÷ its limit", 1.0, medians.max());
+    section.at_most("the longest single freeze ÷ its limit", 1.0, longest);
     Ok(section)
 }

@@ -91,6 +91,10 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         ]);
     }
     section.table(&["what", "ms", "÷ bare", "÷ bare, writing"], &rows);
+    for ((name, _), at) in places.iter().zip(&at) {
+        let what = format!("snapshot {name} ÷ bare pipeline");
+        section.at_most(&what, 1.25, at.by_bare.median());
+    }
     Ok(section)
 }
 

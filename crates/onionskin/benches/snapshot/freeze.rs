@@ -97,5 +97,12 @@ fn section(load: Load, whole: &Costs, layers: &Costs, fork: &Values, core: &Valu
         "The largest gap of any thread was longer than `freeze_ms` by {} ms.",
         layers.beyond.spread(2)
     ));
+    let freeze = layers.freeze.median();
+    section.at_least(
+        "gcore's stop ÷ a layer's freeze",
+        1000.0,
+        core.median() / freeze,
+    );
+    section.at_most("a layer's freeze ÷ fork", 0.2, freeze / fork.median());
     section
 }

@@ -41,7 +41,7 @@ struct Turns {
 /// Measures it.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     let mib = options.pick(2048, 256);
-    let mut rows = Vec::new();
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
     for hot_percent in [1.0, 10.0] {
         let turns = turns(
             options,
@@ -62,6 +62,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             turns.copy_ratio.spread(2),
             format!("{:.2}", turns.written.median()),
         ]);
+        all.push((hot_percent, turns));
     }
     let mut section = Section::new("Scan and copy in the freeze, beside bare loops");
     section.say(&format!(
@@ -87,6 +88,11 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         ],
         &rows,
     );
+    for (hot_percent, turns) in all {
+        let what = |part| format!("{part} ÷ bare loop, {hot_percent} % written");
+        section.at_most(&what("scan"), 1.2, turns.scan_ratio.median());
+        section.at_most(&what("copy"), 1.25, turns.copy_ratio.median());
+    }
     Ok(section)
 }
 

@@ -20,7 +20,7 @@ const PER_PAGE: u64 = 64;
 /// Measures it.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     let size = options.pick(2048, 256);
-    let mut rows = Vec::new();
+    let (mut rows, mut all) = (Vec::new(), Values::default());
     for hot_percent in [1.0, 20.0, 100.0] {
         let heartbeat = Heartbeat::start(Load {
             mib: size,
@@ -50,6 +50,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             limits.spread(0),
             ratios.spread(2),
         ]);
+        all.push(ratios.median());
     }
     let mut section = Section::new("Memory of the tool");
     section.say(&format!(
@@ -67,6 +68,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         ],
         &rows,
     );
+    section.at_most("the highest peak ÷ its limit", 1.0, all.max());
     Ok(section)
 }
 

@@ -13,6 +13,8 @@ use super::machine;
 #[derive(Debug, Default)]
 pub(crate) struct Section {
     text: String,
+    /// What was asked for, what came out, and whether that is enough.
+    verdicts: Vec<Vec<String>>,
     /// Pictures: file name and content.
     pictures: Vec<(&'static str, String)>,
 }
@@ -22,8 +24,27 @@ impl Section {
     pub(crate) fn new(title: &str) -> Self {
         Self {
             text: format!("## {title}\n\n"),
-            pictures: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Adds that `what` is asked to be `limit` at most, and what it is.
+    pub(crate) fn at_most(&mut self, what: &str, limit: f64, measured: f64) {
+        self.judge(what, "at most", limit, measured, measured <= limit);
+    }
+
+    /// Adds that `what` is asked to be `limit` at least, and what it is.
+    pub(crate) fn at_least(&mut self, what: &str, limit: f64, measured: f64) {
+        self.judge(what, "at least", limit, measured, measured >= limit);
+    }
+
+    fn judge(&mut self, what: &str, how: &str, limit: f64, measured: f64, kept: bool) {
+        self.verdicts.push(vec![
+            what.to_owned(),
+            format!("{how} {limit}"),
+            round(measured),
+            if kept { "kept" } else { "**missed**" }.to_owned(),
+        ]);
     }
 
     /// Adds a paragraph.
@@ -48,8 +69,25 @@ impl Section {
     }
 
     /// Returns the text.
-    pub(crate) fn markdown(&self) -> &str {
-        &self.text
+    pub(crate) fn markdown(&self) -> String {
+        let mut whole = Self {
+            text: self.text.clone(),
+            ..Self::default()
+        };
+        if !self.verdicts.is_empty() {
+            let head = ["median", "asked for", "measured", ""];
+            whole.table(&head, &self.verdicts);
+        }
+        whole.text
+    }
+}
+
+/// Three figures are enough to judge by.
+fn round(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
     }
 }
 
@@ -82,7 +120,7 @@ impl Document {
 
     /// Replaces a section.
     pub(crate) fn put(&mut self, name: &str, section: Section) {
-        let mut text = section.text.trim_end().to_owned();
+        let mut text = section.markdown().trim_end().to_owned();
         let _ = write!(
             text,
             "\n\nMade by `cargo xtask bench snapshot {name}` on {}; load average at the end {}.",

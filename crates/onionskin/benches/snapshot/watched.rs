@@ -40,6 +40,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         &["periods", "beats watched, % of alone"],
         &[vec![options.pick(11, 2).to_string(), ratio.spread(1)]],
     );
+    section.at_least("beats watched, % of alone", 97.0, ratio.median());
     Ok(section)
 }
 
