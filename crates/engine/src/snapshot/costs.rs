@@ -10,6 +10,8 @@ use space::{ByteLen, PageCount, PageSize};
 pub struct Costs {
     /// Stopping all tasks.
     pub stop: Duration,
+    /// Letting all tasks run again.
+    pub resume: Duration,
     /// Reading the registers of all tasks.
     pub registers: Duration,
     /// What a look costs however small the memory is.
@@ -18,35 +20,53 @@ pub struct Costs {
     pub scan_page_ns: f64,
     /// Copying one byte in the freeze, in nanoseconds.
     pub copy_byte_ns: f64,
+    /// Reading one byte while the target runs and handing it on, in nanoseconds.
+    pub pump_byte_ns: f64,
     /// Forking, for one present private page, in nanoseconds.
     pub fork_page_ns: f64,
 }
 
 impl Costs {
-    /// Returns the values to start from: 16 ms to fork a GiB, 1 ms to scan it, and a copy at
-    /// 4 GiB/s.
+    /// Returns the values to start from: 16 ms to fork a GiB, 1 ms to scan it, a copy at 4 GiB/s in
+    /// the freeze, and at 1 GiB/s before it.
     pub fn new(page_size: PageSize) -> Self {
         let pages_of_gib = exact(1 << 30) / exact(page_size.bytes());
         Self {
             stop: Duration::from_micros(200),
+            resume: Duration::from_micros(100),
             registers: Duration::from_micros(100),
             look: Duration::from_micros(200),
             scan_page_ns: 1e6 / pages_of_gib,
             copy_byte_ns: 0.25,
+            pump_byte_ns: 1.0,
             fork_page_ns: 16e6 / pages_of_gib,
         }
     }
 
     /// Forecasts the freeze of each strategy for what a look found.
     pub fn forecast(&self, load: &Load) -> Forecast {
-        let scan = self.look + nanos(self.scan_page_ns * exact(load.present.0));
-        let before = self.stop + scan;
+        let around = self.before_choice(load) + self.resume;
         let all = load.changed.0 + load.volatile.0;
         Forecast {
-            precopy: before + self.copying(ByteLen(all)),
-            fork: before + self.forking(load) + self.copying(load.volatile),
-            freeze: before + self.copying(ByteLen(load.total.0 + load.volatile.0)),
+            precopy: around + self.copying(ByteLen(all)),
+            fork: around + self.forking(load) + self.copying(load.volatile),
+            freeze: around + self.copying(ByteLen(load.total.0 + load.volatile.0)),
         }
+    }
+
+    /// How long it takes to stop all tasks and to look at their memory: what a freeze begins with,
+    /// whichever way it goes on.
+    pub(crate) fn before_choice(&self, load: &Load) -> Duration {
+        self.stop + self.looking(load)
+    }
+
+    fn looking(&self, load: &Load) -> Duration {
+        self.look + nanos(self.scan_page_ns * exact(load.present.0))
+    }
+
+    /// How long a round takes that reads so much: it arms, reads, and is followed by a look.
+    pub(crate) fn round(&self, bytes: ByteLen, load: &Load) -> Duration {
+        2 * self.looking(load) + nanos(self.pump_byte_ns * exact(bytes.0))
     }
 
     /// How long it takes to copy that much in the freeze, registers read beside it.
@@ -63,6 +83,20 @@ impl Costs {
         self.stop = (self.stop + took) / 2;
     }
 
+    pub(crate) fn resumed(&mut self, took: Duration) {
+        // One that had to wait for a processor says little of the next.
+        self.resume = (self.resume + took.min(2 * self.resume)) / 2;
+    }
+
+    /// Takes note that no fork was tried because of what one is thought to cost. A cost that was
+    /// measured on a bad day would keep us from ever measuring it again: so it fades.
+    pub(crate) fn fork_untried(&mut self, page_size: PageSize) {
+        let usual = Self::new(page_size).fork_page_ns;
+        self.fork_page_ns = self
+            .fork_page_ns
+            .min(f64::midpoint(self.fork_page_ns, usual));
+    }
+
     pub(crate) fn registers_read(&mut self, took: Duration) {
         self.registers = (self.registers + took) / 2;
     }
@@ -74,6 +108,10 @@ impl Costs {
 
     pub(crate) fn copied(&mut self, bytes: ByteLen, took: Duration) {
         follow(&mut self.copy_byte_ns, took, exact(bytes.0), 250e3);
+    }
+
+    pub(crate) fn pumped(&mut self, bytes: ByteLen, took: Duration) {
+        follow(&mut self.pump_byte_ns, took, exact(bytes.0), 4e6);
     }
 
     pub(crate) fn forked(&mut self, pages: PageCount, took: Duration) {
@@ -155,6 +193,28 @@ mod tests {
         };
         let forecast = costs.forecast(&busy);
         assert!(forecast.fork < forecast.precopy);
+    }
+
+    #[test]
+    fn the_end_of_a_freeze_counts_and_one_hiccup_hardly_does() {
+        let mut costs = Costs::new(page());
+        let before = costs.forecast(&Load::default());
+        costs.resumed(Duration::from_secs(1));
+        let after = costs.forecast(&Load::default());
+        assert!(after.precopy > before.precopy);
+        assert!(after.precopy < 2 * before.precopy);
+    }
+
+    #[test]
+    fn a_fork_that_is_not_tried_looks_less_dear_in_time() {
+        let mut costs = Costs::new(page());
+        let usual = costs.fork_page_ns;
+        costs.fork_page_ns = 10.0 * usual;
+        costs.fork_untried(page());
+        assert!(costs.fork_page_ns < 6.0 * usual);
+        costs.fork_page_ns = usual / 2.0;
+        costs.fork_untried(page());
+        assert!(costs.fork_page_ns <= usual / 2.0);
     }
 
     #[test]

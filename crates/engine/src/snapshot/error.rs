@@ -29,9 +29,9 @@ pub enum SnapshotError<E> {
         limit: Duration,
     },
     /// The freeze would have been, or was, longer than allowed.
-    #[error("a freeze of {limit:?} at most was not possible: {reason} ({measured:?})")]
+    #[error("a freeze of {limit:?} at most was not possible: {reason}; it runs on")]
     MaxFreeze {
-        /// What took the time.
+        /// What took the time, or is forecast to take it, and how long.
         reason: String,
         /// How long it took or was forecast to take.
         measured: Duration,

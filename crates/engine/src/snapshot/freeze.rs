@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use space::{AddressSpace, ByteLen, Errno, Freeze, RangeSet, TaskState};
 
-use super::frozen::{Frozen, Limit, Limits, Missed, Step};
-use super::policy::{Forking, Way, choose, room};
+use super::frozen::{Frozen, Limit, Limits, Missed, Promised, Step};
+use super::policy::{Forking, Way, choose, longest_copy, room};
 use super::take::{Work, failure, stop_error};
 use super::{
     Event, FreezeTimes, Load, Observer, SnapshotError, Stay, Strategy, Taken, Verified, Verifier,
@@ -100,7 +100,7 @@ where
         S: AddressSpace + Freeze,
     {
         self.attempts += 1;
-        let ready = room(self.options.strategy, self.forking, expected, self.costs);
+        let ready = room(&self.terms(expected, self.costs.before_choice(expected)));
         let threads = self.options.threads.min(COPIERS_MAX);
         let most = self.options.frozen_max;
         let mut copier = Copier::new(space.reader(), threads, self.page_size(), ready, most);
@@ -157,6 +157,9 @@ where
         let result = self.work(&mut frozen, copier, twin, last);
         let resumed = frozen.resume(self.clock);
         *stood = frozen.stood;
+        if let Ok(took) = resumed {
+            self.costs.resumed(took);
+        }
         if let Err(errno) = resumed {
             // What was armed while they ran, nobody knows.
             self.tracker.distrust();
@@ -171,7 +174,14 @@ where
         let verified = held.verified.as_ref();
         let verifying = verified.map_or(Duration::ZERO, |verified| verified.duration);
         held.times.total = stood.saturating_sub(verifying);
-        Ok(held)
+        // To let them go takes its time, too.
+        match self.options.max_freeze {
+            Some(limit) if held.times.total > limit => {
+                let limit = Limit::Promise(limit);
+                Err(Missed::measured(Step::Resume, held.times.total, limit).into())
+            }
+            _ => Ok(held),
+        }
     }
 
     /// What is done while the tasks stand still.
@@ -192,7 +202,7 @@ where
         self.costs.stopped(times.stop);
         self.observer.event(&Event::Frozen);
         let mut look = self.look(frozen, &mut times)?;
-        let way = self.decide(&look, frozen.limits.began, last)?;
+        let way = self.decide(&look, frozen, last)?;
         let copying = self.clock.now();
         let way = match way {
             Way::Fork => self.fork(frozen, &mut look, twin)?,
@@ -242,19 +252,21 @@ where
         let limits = Limits {
             began,
             promise: self.options.max_freeze.unwrap_or(Duration::MAX),
+            promised: Promised::Caller,
+            resume: self.costs.resume,
             step: self.options.step_limit,
         };
         match Frozen::stop(space, self.clock, limits) {
             Ok(frozen) => Ok(frozen),
-            Err(Errno::ETIMEDOUT) => Err(Halt::Missed(Missed {
-                step: Step::Stop,
-                measured: self.clock.now().saturating_sub(began),
-                limit: if limits.promise < limits.step {
-                    Limit::Promise(limits.promise)
+            Err(Errno::ETIMEDOUT) => {
+                let measured = self.clock.now().saturating_sub(began);
+                let limit = if limits.promise < limits.step {
+                    limits.promise()
                 } else {
                     Limit::Step(limits.step)
-                },
-            })),
+                };
+                Err(Missed::measured(Step::Stop, measured, limit).into())
+            }
             Err(errno) => Err(stop_error(errno, limits.step).into()),
         }
     }
@@ -286,24 +298,26 @@ where
     }
 
     /// Decides how the memory is got, if that can be in time.
-    fn decide(&self, look: &Look, began: Duration, last: bool) -> Result<Way, Halt<K::Error>> {
-        let strategy = self.options.strategy;
-        let (way, rest) = choose(strategy, self.forking, &look.load(), self.costs);
-        let Some(limit) = self.options.max_freeze else {
-            return Ok(way);
+    fn decide<S: Freeze>(
+        &mut self,
+        look: &Look,
+        frozen: &mut Frozen<'_, S>,
+        last: bool,
+    ) -> Result<Way, Halt<K::Error>> {
+        let load = look.load();
+        let spent = self.clock.now().saturating_sub(frozen.limits.began);
+        let terms = self.terms(&load, spent);
+        let way = match (choose(&terms), terms.limit) {
+            (Ok(choice), _) => choice.way,
+            (Err(none), None) => none.nearest.way,
+            // A copy can be given up half way; a fork can't.
+            (Err(_), Some(_)) if last && terms.strategy != Strategy::Fork => Way::Copy,
+            (Err(none), Some(limit)) => return Err(Missed::forecast(none, limit).into()),
         };
-        let measured = self.clock.now().saturating_sub(began) + rest;
-        let step = match way {
-            Way::Copy => Step::Copy,
-            Way::Fork => Step::Fork,
-        };
-        // A copy can be given up half way; a fork can't.
-        if measured > limit && !(last && way == Way::Copy) {
-            return Err(Halt::Missed(Missed {
-                step,
-                measured,
-                limit: Limit::Promise(limit),
-            }));
+        // The next attempt forks, and is the last one.
+        if let (Way::Copy, false, Some(longest)) = (way, last, longest_copy(&terms)) {
+            frozen.limits.promise = longest;
+            frozen.limits.promised = Promised::Ourselves;
         }
         Ok(way)
     }
@@ -333,17 +347,15 @@ where
                 Ok(Way::Fork)
             }
             // A task may be about it still: neither its registers nor its memory are of use.
-            Err(Errno::ETIMEDOUT) => Err(Halt::Missed(Missed {
-                step: Step::Fork,
-                measured: took,
-                limit: Limit::Step(limit),
-            })),
+            Err(Errno::ETIMEDOUT) => {
+                Err(Missed::measured(Step::Fork, took, Limit::Step(limit)).into())
+            }
             Err(errno) if self.options.strategy == Strategy::Auto && errno != Errno::ESRCH => {
                 self.forking = Forking::Failed;
                 self.warnings.push(format!(
                     "the target could not be forked ({errno}); it was copied"
                 ));
-                self.decide(look, frozen.limits.began, false)
+                self.decide(look, frozen, false)
             }
             Err(Errno::ESRCH) => Err(SnapshotError::Gone.into()),
             Err(errno) => Err(SnapshotError::Fork(errno).into()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use space::{Errno, Freeze};
 
 use super::SnapshotError;
+use super::policy::{NoneKeeps, Way};
 use crate::Clock;
 
 /// Until when a freeze may last.
@@ -14,8 +15,36 @@ pub(super) struct Limits {
     pub(super) began: Duration,
     /// The longest that all of it may take.
     pub(super) promise: Duration,
+    /// Whose promise that is.
+    pub(super) promised: Promised,
+    /// How much of it is needed to let the tasks go.
+    pub(super) resume: Duration,
     /// The longest that a step may take, or go on without getting anywhere.
     pub(super) step: Duration,
+}
+
+/// Whose promise a freeze has to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Promised {
+    /// The caller's.
+    Caller,
+    /// None but our own, that a copy is given up when it becomes longer than a fork.
+    Ourselves,
+}
+
+impl Limits {
+    /// Returns when the promise says that the tasks have to be let go, from the first request on.
+    fn whole(&self) -> Duration {
+        self.promise.saturating_sub(self.resume)
+    }
+
+    /// Returns what the promise is, for messages.
+    pub(super) fn promise(&self) -> Limit {
+        match self.promised {
+            Promised::Caller => Limit::Promise(self.promise),
+            Promised::Ourselves => Limit::Fork(self.promise),
+        }
+    }
 }
 
 /// Tasks that stand still until this is dropped, or until a step takes too long: they are let go
@@ -37,7 +66,7 @@ impl<'a, S: Freeze> Frozen<'a, S> {
         clock: &C,
         mut limits: Limits,
     ) -> Result<Self, Errno> {
-        let stopping = space.stop(limits.step.min(limits.promise));
+        let stopping = space.stop(limits.step.min(limits.whole()));
         let now = clock.now();
         // From the first request on: before that the target ran.
         let asked = now.saturating_sub(stopping?);
@@ -73,41 +102,36 @@ impl<'a, S: Freeze> Frozen<'a, S> {
 
     /// Returns how much time there is left.
     pub(super) fn left(&self, now: Duration) -> Duration {
-        let Limits {
-            began,
-            promise,
-            step,
-        } = self.limits;
+        let Limits { began, step, .. } = self.limits;
         let step = step.saturating_sub(now.saturating_sub(self.since));
-        step.min(promise.saturating_sub(now.saturating_sub(began)))
+        let whole = self.limits.whole();
+        step.min(whole.saturating_sub(now.saturating_sub(began)))
     }
 
     /// Tells which limit the step under way broke.
     pub(super) fn missed(&self, now: Duration) -> Missed {
         let frozen = now.saturating_sub(self.limits.began);
-        let (measured, limit) = if frozen >= self.limits.promise {
-            (frozen, Limit::Promise(self.limits.promise))
+        let (measured, limit) = if frozen >= self.limits.whole() {
+            (frozen, self.limits.promise())
         } else {
             let still = now.saturating_sub(self.since);
             (still, Limit::Step(self.limits.step))
         };
-        Missed {
-            step: self.step,
-            measured,
-            limit,
-        }
+        Missed::measured(self.step, measured, limit)
     }
 
-    /// Lets the tasks go. An error tells that they were let go before, as their time was over.
-    pub(super) fn resume<C: Clock>(&mut self, clock: &C) -> Result<(), Errno> {
+    /// Lets the tasks go, and tells how long that took. An error tells that they were let go before,
+    /// as their time was over.
+    pub(super) fn resume<C: Clock>(&mut self, clock: &C) -> Result<Duration, Errno> {
+        let asked = clock.now();
         let resumed = self.space.resume();
         let now = clock.now();
         let over = self.since.saturating_add(self.limits.step);
-        let over = over.min(self.limits.began.saturating_add(self.limits.promise));
+        let over = over.min(self.limits.began.saturating_add(self.limits.whole()));
         // Once they run they may keep us from the processor.
         let until = resumed.map_or(over.min(now), |since| now.saturating_sub(since));
         self.stood = until.saturating_sub(self.limits.began);
-        resumed.map(drop)
+        resumed.map(|_| until.saturating_sub(asked))
     }
 
     fn hold(&mut self, now: Duration) {
@@ -132,6 +156,7 @@ pub(super) enum Step {
     Copy,
     Keep,
     Compare,
+    Resume,
 }
 
 impl Step {
@@ -145,15 +170,18 @@ impl Step {
             Self::Copy => "copying what was written",
             Self::Keep => "storing what was copied",
             Self::Compare => "comparing every page",
+            Self::Resume => "letting the tasks go",
         }
     }
 }
 
 /// What a freeze took too long for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     /// The freeze that the caller allows at most.
     Promise(Duration),
+    /// What a fork is forecast to take, and some more.
+    Fork(Duration),
     /// One step's.
     Step(Duration),
 }
@@ -162,34 +190,93 @@ pub(super) enum Limit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missed {
     /// What took the time.
-    pub(super) step: Step,
-    /// How long it took, or was forecast to take.
-    pub(super) measured: Duration,
+    step: Step,
+    /// How long it took, or would have taken.
+    measured: Duration,
     /// What it should have kept.
     pub(super) limit: Limit,
+    /// Whether it is only forecast, and what else there would have been.
+    forecast: Option<NoneKeeps>,
 }
 
 impl Missed {
+    /// One that was measured.
+    pub(super) fn measured(step: Step, measured: Duration, limit: Limit) -> Self {
+        Self {
+            step,
+            measured,
+            limit,
+            forecast: None,
+        }
+    }
+
+    /// One that is forecast, so that it was not tried.
+    pub(super) fn forecast(none: NoneKeeps, limit: Duration) -> Self {
+        Self {
+            step: step_of(none.nearest.way),
+            measured: none.nearest.takes,
+            limit: Limit::Promise(limit),
+            forecast: Some(none),
+        }
+    }
+
+    /// Tells whether it was given up for what a fork is thought to cost.
+    pub(super) fn left_fork_untried(&self) -> bool {
+        let none = self.forecast.as_ref();
+        none.is_some_and(|none| {
+            let ways = std::iter::once(none.nearest).chain(none.other);
+            ways.into_iter().any(|choice| choice.way == Way::Fork)
+        })
+    }
+
     /// Tells what happened, in words.
     pub(super) fn reason(&self) -> String {
-        let (Limit::Promise(limit) | Limit::Step(limit)) = self.limit;
+        let measured = self.measured;
+        match self.limit {
+            Limit::Promise(limit) | Limit::Step(limit) => {
+                format!("{}, with {limit:?} allowed", self.what())
+            }
+            Limit::Fork(limit) => format!(
+                "{} came to {measured:?}, and a fork takes less than {limit:?}",
+                self.step.text()
+            ),
+        }
+    }
+
+    /// Tells what takes how long.
+    fn what(&self) -> String {
+        let Some(none) = &self.forecast else {
+            return format!("{} came to {:?}", self.step.text(), self.measured);
+        };
         let step = self.step.text();
-        format!("{step} came to {:?}, with {limit:?} allowed", self.measured)
+        let mut text = format!("{step} is forecast to come to {:?}", self.measured);
+        if let Some(other) = none.other {
+            let step = step_of(other.way).text();
+            text.push_str(&format!(", {step} to {:?}", other.takes));
+        }
+        text
     }
 
     /// Makes it an error.
     pub(super) fn into_error<E>(self) -> SnapshotError<E> {
         match (self.limit, self.step) {
-            (Limit::Promise(limit), step) => SnapshotError::MaxFreeze {
-                reason: step.text().to_owned(),
+            (Limit::Promise(limit), _) => SnapshotError::MaxFreeze {
+                reason: self.what(),
                 measured: self.measured,
                 limit,
             },
             (Limit::Step(limit), Step::Stop) => SnapshotError::StopTimeout { limit },
-            (Limit::Step(limit), step) => SnapshotError::StepTimeout {
+            (Limit::Step(limit) | Limit::Fork(limit), step) => SnapshotError::StepTimeout {
                 step: step.text(),
                 limit,
             },
         }
+    }
+}
+
+fn step_of(way: Way) -> Step {
+    match way {
+        Way::Copy => Step::Copy,
+        Way::Fork => Step::Fork,
     }
 }

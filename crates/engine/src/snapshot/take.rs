@@ -7,8 +7,8 @@ use space::{
 };
 
 use super::freeze::Outcome;
-use super::frozen::{Frozen, Limits, Step};
-use super::policy::{Forking, another_round};
+use super::frozen::{Frozen, Limit, Limits, Missed, Promised, Step};
+use super::policy::{Forking, Terms, another_round, choose};
 use super::{
     Costs, Event, Load, Observer, Options, Round, SnapshotError, Stay, Strategy, Taken, Verifier,
 };
@@ -27,7 +27,8 @@ use crate::{Clock, Tracker};
 ///
 /// # Errors
 ///
-/// See [`SnapshotError`]. [`SnapshotError::MaxFreeze`] comes after two attempts.
+/// See [`SnapshotError`]. [`SnapshotError::MaxFreeze`] comes after two attempts, of which those that
+/// can't keep the promise by forecast don't stop the target.
 pub fn take<S, K, C, O>(
     space: &mut S,
     tracker: &mut Tracker,
@@ -114,11 +115,23 @@ where
         let (mut misses, mut wipes) = (0, 0);
         loop {
             let last = misses == MISSES_MAX;
-            let reason = match self.attempt(space, &load, last)? {
+            let outcome = match self.foresee(&load, last) {
+                Some(missed) => Outcome::Missed(missed),
+                None => self.attempt(space, &load, last)?,
+            };
+            let reason = match outcome {
                 Outcome::Taken(taken) => return Ok(*taken),
-                Outcome::Missed(missed) if last => return Err(missed.into_error()),
+                Outcome::Missed(missed) if last => {
+                    if missed.left_fork_untried() {
+                        self.costs.fork_untried(self.page_size());
+                    }
+                    return Err(missed.into_error());
+                }
                 Outcome::Missed(missed) => {
                     misses += 1;
+                    if matches!(missed.limit, Limit::Fork(_)) {
+                        self.forking = Forking::Shorter;
+                    }
                     missed.reason()
                 }
                 Outcome::Wiped(missing) => {
@@ -129,6 +142,27 @@ where
             };
             self.observer.event(&Event::Retrying { reason });
             load = self.again(space)?;
+        }
+    }
+
+    /// Tells whether the promise can't be kept by forecast, so that the target need not be stopped
+    /// to find out. The `last` time what can be given up half way is tried all the same.
+    fn foresee(&self, load: &Load, last: bool) -> Option<Missed> {
+        let limit = self.options.max_freeze?;
+        let none = choose(&self.terms(load, self.costs.before_choice(load))).err()?;
+        let tries = last && self.options.strategy != Strategy::Fork;
+        (!tries).then(|| Missed::forecast(none, limit))
+    }
+
+    /// What the choice of a way rests on, with so much of the freeze over when it is made.
+    pub(super) fn terms<'t>(&'t self, load: &'t Load, spent: Duration) -> Terms<'t> {
+        Terms {
+            strategy: self.options.strategy,
+            forking: self.forking,
+            load,
+            costs: self.costs,
+            spent,
+            limit: self.options.max_freeze,
         }
     }
 
@@ -210,7 +244,10 @@ where
                 .map_err(|errno| SnapshotError::space("arming the memory", errno))?
         };
         let reader = space.reader();
-        let pumped = self.pump(&*reader, &armed.read, Missing::Skip)?;
+        let clock = self.clock;
+        let (took, pumped) = timed(clock, || self.pump(&*reader, &armed.read, Missing::Skip));
+        let pumped = pumped?;
+        self.costs.pumped(pumped.bytes, took);
         self.put_zeros(&armed.zeros)?;
         let taken = armed.read.union(&armed.zeros);
         self.tracker.captured(&taken, &pumped.missed);
@@ -238,6 +275,8 @@ where
         let limits = Limits {
             began: self.clock.now(),
             promise: Duration::MAX,
+            promised: Promised::Caller,
+            resume: Duration::ZERO,
             step: self.options.step_limit,
         };
         let mut frozen = Frozen::stop(space, self.clock, limits)

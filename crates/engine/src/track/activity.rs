@@ -52,7 +52,7 @@ pub struct Activity {
     /// How long the tasks stood still for it; zero unless soft-dirty bits are used.
     pub stopped: Duration,
     /// What a freeze would have to deal with now, if everything had been copied at the start of
-    /// the interval.
+    /// the interval; [`auto`](crate::auto) tells what rounds would leave of it.
     pub load: Load,
 }
 

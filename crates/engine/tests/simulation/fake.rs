@@ -54,6 +54,12 @@ pub(crate) struct Fake {
     pub(crate) unstoppable: bool,
     /// Reads of the frozen target never return.
     pub(crate) hangs: bool,
+    /// Microseconds that it takes to read each page of the frozen target, beyond the usual.
+    pub(crate) read_micros: u64,
+    /// Microseconds that it takes to let it go.
+    pub(crate) resume_micros: u64,
+    /// How often it was stopped.
+    pub(crate) stops: u64,
     /// The memory at the last stop.
     pub(crate) truth: Option<(Truth, World)>,
     pub(crate) twins: u64,
@@ -64,6 +70,7 @@ pub(crate) struct Reader {
     world: Arc<Mutex<World>>,
     clock: Ticker,
     hangs: bool,
+    read_micros: u64,
 }
 
 impl Fake {
@@ -75,6 +82,9 @@ impl Fake {
             slow: false,
             unstoppable: false,
             hangs: false,
+            read_micros: 0,
+            resume_micros: 2,
+            stops: 0,
             truth: None,
             twins: 0,
             reaped: 0,
@@ -118,6 +128,9 @@ impl PageSource for Reader {
             world.tick();
             if page.is_multiple_of(4) {
                 self.clock.pass(1);
+            }
+            if world.frozen {
+                self.clock.pass(self.read_micros);
             }
             let spurious = !world.frozen && !world.twin && world.busy && world.rng.one_in(40);
             let Some(number) = look_at(&mut world, page).filter(|_| !spurious) else {
@@ -185,6 +198,7 @@ impl AddressSpace for Fake {
             world: Arc::clone(&self.world),
             clock: self.clock.clone(),
             hangs: self.hangs,
+            read_micros: self.read_micros,
         })
     }
 
@@ -339,6 +353,7 @@ impl Freeze for Fake {
         let copy = world.clone();
         drop(world);
         self.truth = Some((truth, copy));
+        self.stops += 1;
         Ok(Duration::MAX)
     }
 
@@ -400,6 +415,9 @@ impl Freeze for Fake {
     fn resume(&mut self) -> Result<Duration, Errno> {
         let mut world = self.lock();
         world.let_go_in_time(self.clock.time());
+        if world.frozen {
+            self.clock.pass(self.resume_micros);
+        }
         (world.frozen, world.only_resume) = (false, false);
         if std::mem::take(&mut world.overdue) {
             Err(Errno::ETIMEDOUT)

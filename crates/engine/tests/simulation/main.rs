@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 mod fake;
+mod promises;
 mod rng;
 mod run;
 mod sink;

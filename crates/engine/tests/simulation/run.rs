@@ -82,10 +82,10 @@ pub(crate) struct Sim {
     pub(crate) verify: Option<Verify>,
     pub(crate) forgetful_sink: bool,
     sink_micros: u64,
-    fake: Fake,
+    pub(crate) fake: Fake,
     tracker: Tracker,
     chain: Chain,
-    costs: Costs,
+    pub(crate) costs: Costs,
     rng: Rng,
 }
 
@@ -225,6 +225,7 @@ impl Sim {
         self.costs.fork_page_ns = rng.pick(&[1.0, 1e4]);
         self.fake.trouble = trouble;
         self.fake.slow = self.promise.is_some();
+        self.fake.resume_micros = self.rng.pick(&[2, 2, 80]);
         let result = self.snapshot(&options, full_after);
         match &result {
             Ok(_) => {}
@@ -259,6 +260,11 @@ impl Sim {
             ..Options::default()
         };
         self.snapshot(&options, None).unwrap()
+    }
+
+    /// A snapshot with these options.
+    pub(crate) fn with(&mut self, options: &Options) -> Result<Taken, SnapshotError<Full>> {
+        self.snapshot(options, None)
     }
 
     /// A snapshot that fails because the sink is full.

@@ -1,0 +1,129 @@
+//! What becomes of a freeze that must not be longer than promised, or than a fork would be.
+
+use std::time::Duration;
+
+use engine::{Options, SnapshotError, Stay, Strategy, Verify};
+
+use crate::run::{Plan, Sim};
+
+const PROMISE: Duration = Duration::from_millis(2);
+
+fn promised(strategy: Strategy) -> Options {
+    Options {
+        strategy,
+        max_freeze: Some(PROMISE),
+        stay: Stay::Attached,
+        threads: 0,
+        ..Options::default()
+    }
+}
+
+/// A process that is quiet, with some batches of memory.
+fn filled() -> Sim {
+    let mut sim = Sim::new(5, Plan::quiet());
+    sim.fill();
+    sim
+}
+
+fn reason(error: SnapshotError<impl std::fmt::Debug>) -> String {
+    match error {
+        SnapshotError::MaxFreeze { reason, limit, .. } => {
+            assert_eq!(limit, PROMISE);
+            reason
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_fork_that_would_be_too_long_stops_nobody() {
+    let mut sim = filled();
+    sim.costs.fork_page_ns = 1e6;
+    let told = reason(sim.with(&promised(Strategy::Fork)).unwrap_err());
+    assert!(told.contains("forking the target is forecast"), "{told}");
+    assert_eq!(sim.fake.stops, 0);
+    // What a fork costs is not believed for ever.
+    let tries = (0..20).take_while(|_| sim.with(&promised(Strategy::Fork)).is_err());
+    let failed = tries.count();
+    assert!((1..20).contains(&failed), "{failed}");
+    assert_eq!(sim.fake.stops, 1);
+}
+
+#[test]
+fn a_copy_that_would_be_too_long_is_tried_once_and_given_up() {
+    let mut sim = filled();
+    sim.costs.copy_byte_ns = 10.0;
+    sim.fake.read_micros = 100;
+    let told = reason(sim.with(&promised(Strategy::Freeze)).unwrap_err());
+    assert!(told.contains("copying what was written"), "{told}");
+    assert_eq!(sim.fake.stops, 1, "the first time the forecast is believed");
+    // A forecast that was wrong is found out.
+    sim.fake.read_micros = 0;
+    let taken = sim.with(&promised(Strategy::Freeze)).unwrap();
+    assert!(taken.freeze.total <= PROMISE);
+}
+
+#[test]
+fn auto_forks_where_only_that_keeps_the_promise() {
+    let mut sim = filled();
+    let options = Options {
+        rounds_max: 0,
+        ..promised(Strategy::Auto)
+    };
+    sim.costs.copy_byte_ns = 10.0;
+    let taken = sim.with(&options).unwrap();
+    assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 1));
+}
+
+#[test]
+fn letting_the_tasks_go_is_part_of_the_freeze() {
+    for strategy in [Strategy::Auto, Strategy::Precopy, Strategy::Freeze] {
+        for verify in [Verify::No, Verify::Yes] {
+            let mut sim = filled();
+            sim.fake.resume_micros = 5000;
+            let options = Options {
+                verify,
+                ..promised(strategy)
+            };
+            let told = reason(sim.with(&options).unwrap_err());
+            assert!(told.contains("letting the tasks go"), "{told}");
+            assert_eq!(sim.fake.stops, 2, "it is tried again once");
+            sim.fake.resume_micros = 2;
+            let taken = sim.with(&options).unwrap();
+            assert_eq!(taken.attempts, 1, "{strategy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_gets_longer_than_a_fork_is_given_up_for_one() {
+    let mut sim = filled();
+    sim.fake.read_micros = 1000;
+    let options = Options {
+        max_freeze: None,
+        rounds_max: 0,
+        ..promised(Strategy::Auto)
+    };
+    let taken = sim.with(&options).unwrap();
+    assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 2));
+    assert!(taken.freeze.total < Duration::from_millis(5));
+    assert_eq!(taken.stops[0].why, "an attempt given up");
+    // Who asks for a copy gets one.
+    let options = Options {
+        strategy: Strategy::Freeze,
+        ..options
+    };
+    let mut sim = filled();
+    sim.fake.read_micros = 1000;
+    assert_eq!(sim.with(&options).unwrap().attempts, 1);
+}
+
+#[test]
+fn a_task_that_does_not_stop_in_time_breaks_the_promise() {
+    let mut sim = filled();
+    sim.fake.unstoppable = true;
+    let told = reason(sim.with(&promised(Strategy::Auto)).unwrap_err());
+    assert!(told.contains("stopping the tasks"), "{told}");
+    sim.fake.unstoppable = false;
+    assert!(sim.with(&promised(Strategy::Auto)).is_ok());
+}
