@@ -439,7 +439,7 @@ fn class(class: engine::Class) -> &'static str {
     }
 }
 
-fn strategy(strategy: Strategy) -> crate::report::Strategy {
+pub(crate) fn strategy(strategy: Strategy) -> crate::report::Strategy {
     match strategy {
         Strategy::Auto | Strategy::Precopy => crate::report::Strategy::Precopy,
         Strategy::Fork => crate::report::Strategy::Fork,

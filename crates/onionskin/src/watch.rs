@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use engine::{Activity, Costs, WatchError, Watched, Watcher};
+use engine::{Activity, Costs, Outlook, Pace, WatchError, Watched, Watcher};
 use space::{AddressSpace, Mapping, Protection, Sharing};
 use sys::{Target, TrackError, TrackWish};
 
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::report::{
-    Forecast, FreezeForecast, Heat, MappingActivity, Strategy, Tracked, TrackingMode, WatchInterval,
+    Forecast, FreezeForecast, Heat, MappingActivity, Tracked, TrackingMode, WatchInterval,
 };
 
 /// The longest that a stop may take: for attaching, and for each look with soft-dirty bits.
@@ -114,7 +114,7 @@ impl Watch {
             written_pages,
             written_bytes_per_s: rate(written_pages),
             resident_pages: sum(|mapping| mapping.present.0),
-            forecast: forecast(&self.costs.forecast(&activity.load)),
+            forecast: forecast(activity, &self.costs),
             mappings: activity
                 .mappings
                 .iter()
@@ -135,14 +135,15 @@ impl Watch {
     }
 }
 
-fn forecast(forecast: &engine::Forecast) -> Forecast {
-    let strategy = if forecast.precopy <= forecast.fork {
-        Strategy::Precopy
-    } else {
-        Strategy::Fork
+/// What a snapshot would do now, by the rules that snapshots are taken by.
+fn forecast(activity: &Activity, costs: &Costs) -> Forecast {
+    let pace = Pace {
+        written: activity.load.changed,
+        elapsed: activity.elapsed,
     };
+    let Outlook { strategy, forecast } = engine::auto(&activity.load, pace, costs);
     Forecast {
-        strategy,
+        strategy: crate::snapshot::strategy(strategy),
         freeze_ms: FreezeForecast {
             precopy: Some(millis(forecast.precopy)),
             fork: Some(millis(forecast.fork)),
