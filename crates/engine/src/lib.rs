@@ -28,7 +28,7 @@ mod track;
 pub use clock::Clock;
 pub use select::{Class, Part, Selection, select};
 pub use snapshot::{
-    Costs, Event, Forecast, FreezeTimes, Load, Observer, Options, Outlook, Pace, Round, Silent,
-    SnapshotError, Stay, Strategy, Taken, Verified, Verifier, Verify, auto, take,
+    Costs, Doubt, Event, Forecast, FreezeTimes, Load, Observer, Options, Outlook, Pace, Round,
+    Silent, SnapshotError, Stay, Strategy, Taken, Verified, Verifier, Verify, auto, take,
 };
 pub use track::{Activity, MappingActivity, Tracker, WatchError, Watched, Watcher};

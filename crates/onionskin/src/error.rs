@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use engine::{SnapshotError, WatchError};
+use space::Errno;
 use store::{ReadError, WriteError};
 use sys::{InjectError, OpenError, StopError, TrackError};
 
@@ -99,6 +100,70 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Tells whether the same may go well a moment later: a task was busy in the kernel, a promise
+    /// could not be kept just then, somebody else traced the process. What can't pass is a process
+    /// that is gone, one that does not allow it, or a store that is no good.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Snapshot { source, .. } => snapshot_may_pass(source),
+            Self::Stop { source, .. } => match source {
+                StopError::TimedOut { .. } | StopError::Vfork { .. } => true,
+                StopError::Refused { tracer, .. } => *tracer != 0,
+                StopError::Failed { errno, .. } => is_busy(*errno),
+                _ => false,
+            },
+            Self::Fork { source, .. } => match source {
+                InjectError::NoTask => true,
+                InjectError::Failed(errno) => is_busy(*errno),
+                _ => false,
+            },
+            Self::Open(OpenError::Traced { .. }) => true,
+            Self::Write { source, .. } => write_may_pass(source),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the process has ended, so that nothing more can come of it.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Ended(_) | Self::Open(OpenError::NoProcess(_) | OpenError::Zombie(_)) => true,
+            Self::Snapshot { source, .. } => matches!(source, SnapshotError::Gone),
+            Self::Stop { source, .. } => matches!(source, StopError::Gone { .. }),
+            Self::Fork { source, .. } => matches!(source, InjectError::Died),
+            Self::Process { source, .. } => source.errno() == Errno::ESRCH,
+            _ => false,
+        }
+    }
+}
+
+fn snapshot_may_pass(error: &SnapshotError<WriteError>) -> bool {
+    match error {
+        SnapshotError::StopTimeout { .. }
+        | SnapshotError::StepTimeout { .. }
+        | SnapshotError::MaxFreeze { .. }
+        | SnapshotError::TwinIncomplete
+        | SnapshotError::Unwanted => true,
+        SnapshotError::Stop(errno)
+        | SnapshotError::Fork(errno)
+        | SnapshotError::Space { source: errno, .. } => is_busy(*errno),
+        SnapshotError::Sink(error) => write_may_pass(error),
+        _ => false,
+    }
+}
+
+fn write_may_pass(error: &WriteError) -> bool {
+    matches!(error, WriteError::LeaseLost(_))
+}
+
+fn is_busy(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EAGAIN | Errno::EBUSY | Errno::EINTR | Errno::ENOMEM | Errno::ETIMEDOUT
+    )
+}
+
 /// Why a snapshot was refused that had to be proven.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -115,4 +180,55 @@ pub struct RefusedError {
 fn list(doubts: &[Doubt]) -> String {
     let reasons: Vec<&str> = doubts.iter().map(|doubt| doubt.reason.as_str()).collect();
     reasons.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn snapshot(source: SnapshotError<WriteError>) -> Error {
+        Error::Snapshot { pid: 7, source }
+    }
+
+    #[test]
+    fn what_is_busy_may_pass_and_what_is_gone_may_not() {
+        let limit = Duration::from_millis(1);
+        let promise = snapshot(SnapshotError::MaxFreeze {
+            reason: "copying".into(),
+            measured: limit * 2,
+            limit,
+        });
+        let busy = Error::Stop {
+            pid: 7,
+            source: StopError::TimedOut {
+                tid: 7,
+                limit,
+                state: sys::procfs::RunState::Uninterruptible,
+            },
+        };
+        let doubts = Vec::new();
+        for error in [promise, busy, RefusedError { pid: 7, doubts }.into()] {
+            assert!(error.may_pass() && !error.is_over(), "{error}");
+        }
+        for error in [Error::Ended(7), snapshot(SnapshotError::Gone)] {
+            assert!(error.is_over() && !error.may_pass(), "{error}");
+        }
+        let name = WriteError::Name("a b".into());
+        for error in [
+            snapshot(SnapshotError::NoTracking),
+            snapshot(SnapshotError::Sink(WriteError::Random)),
+            snapshot(SnapshotError::Space {
+                step: "looking",
+                source: Errno::EFAULT,
+            }),
+            Error::Write {
+                pid: 7,
+                source: name,
+            },
+        ] {
+            assert!(!error.may_pass() && !error.is_over(), "{error}");
+        }
+    }
 }

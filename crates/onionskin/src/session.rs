@@ -88,6 +88,17 @@ impl Session {
         })
     }
 
+    /// Tells, without touching the process, whether a snapshot with these options would be refused
+    /// for what is known already: one that is strict, of a process whose memory devices or others
+    /// may write unseen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if so.
+    pub fn foresee(pid: u32, options: &SnapshotOptions) -> Result<(), Error> {
+        snapshot::foresee(pid, options)
+    }
+
     /// Returns the process's id.
     pub fn pid(&self) -> u32 {
         self.target.pid()

@@ -73,6 +73,10 @@ impl Observer for Silent {
 struct Listener<'a> {
     process: Process,
     doubts: Doubts,
+    /// Whether nothing may be in doubt.
+    strict: bool,
+    /// Whether something rests on tracking: there was a round, or a snapshot before.
+    tracked: bool,
     frozen: bool,
     /// What happened while the process stood still.
     untold: Vec<Event>,
@@ -88,6 +92,25 @@ impl Listener<'_> {
             Err(error) => self.failed = Some(error),
         }
     }
+
+    /// What is in doubt by now.
+    fn found(&self) -> Vec<Doubt> {
+        let mut doubts = self.doubts.list(!self.tracked);
+        if let Some(error) = &self.failed {
+            let reason = format!("whether somebody writes unseen could not be found out: {error}");
+            doubts.push(Doubt {
+                ranges: Vec::new(),
+                reason,
+            });
+        }
+        doubts
+    }
+
+    /// Says that nothing was kept, because of what is in doubt.
+    fn refused(&self, pid: u32) -> Error {
+        let doubts = self.found();
+        RefusedError { pid, doubts }.into()
+    }
 }
 
 impl engine::Observer for Listener<'_> {
@@ -96,6 +119,7 @@ impl engine::Observer for Listener<'_> {
             // Pins made before the last arming are those that can hide a write, so the last
             // look is just before the tasks are stopped; it would be long within.
             Event::Freezing => self.look(),
+            Event::RoundStarted { .. } => self.tracked = true,
             Event::Frozen => {
                 self.frozen = true;
                 self.created_ns = now_ns();
@@ -123,6 +147,10 @@ impl engine::Observer for Listener<'_> {
         }
         self.doubts.volatile().clone()
     }
+
+    fn goes_on(&mut self) -> bool {
+        !self.strict || self.found().is_empty()
+    }
 }
 
 /// Takes a snapshot of a session's process.
@@ -147,17 +175,28 @@ pub(crate) fn take(
     }
     let state = sys::procfs::process_state(&process, session.target.process())
         .map_err(|source| Error::Process { pid, source })?;
-    let engine_options = engine_options(session, &process, options);
-    let sink = begin(session, store, options)?;
+    let mut engine_options = engine_options(session, &process, options);
     let mut listener = Listener {
         process,
         doubts: Doubts::default(),
+        strict: options.strict,
+        tracked: session.last.is_some() || options.strategy == Strategy::Precopy,
         frozen: false,
         untold: Vec::new(),
         failed: None,
         created_ns: now_ns(),
         observer,
     };
+    if options.strict {
+        listener.look();
+        if !engine::Observer::goes_on(&mut listener) {
+            return Err(listener.refused(pid));
+        }
+        if options.strategy == Strategy::Auto && !is_provable(session, &listener) {
+            engine_options.rounds_max = 0;
+        }
+    }
+    let sink = begin(session, store, options)?;
     let taken = engine::take(
         &mut session.target,
         &mut session.tracker,
@@ -167,14 +206,17 @@ pub(crate) fn take(
         &mut session.costs,
         &mut listener,
     )
-    .map_err(|error| explain(&session.target, error))?;
+    .map_err(|error| match error {
+        SnapshotError::Unwanted => listener.refused(pid),
+        error => explain(&session.target, error),
+    })?;
     listener.look();
     session.target.release_files();
     // What follows may fail without the engine knowing, so it counts as never taken until then.
     let parent = session.last;
     let tracker = std::mem::take(&mut session.tracker);
     session.last = None;
-    let mut doubts = doubts(&listener, &taken, parent.is_some());
+    let mut doubts = doubts(&mut listener, &taken, parent.is_some());
     doubts.extend(left_out_in_vain(&session.target, &taken));
     if options.strict && !doubts.is_empty() {
         return Err(RefusedError { pid, doubts }.into());
@@ -198,6 +240,32 @@ pub(crate) fn take(
     report.bytes_stored = kept.summary().bytes_stored;
     report.duration_ms = millis(begun.elapsed());
     Ok(report)
+}
+
+/// Tells whether rounds would leave nothing in doubt, as far as that is known before them. Without
+/// rounds all memory is copied, or duplicated, while the tasks stand still.
+fn is_provable(session: &Session, listener: &Listener<'_>) -> bool {
+    let moves_show = session.target.tracking() != space::Tracking::SoftDirty;
+    moves_show && listener.doubts.list(false).is_empty()
+}
+
+/// Looks, before anything is touched, for what would make a strict snapshot of process `pid` fail.
+pub(crate) fn foresee(pid: u32, options: &SnapshotOptions) -> Result<(), Error> {
+    if !options.strict {
+        return Ok(());
+    }
+    // Who can't be looked at is told so when it is opened.
+    let Ok(hazards) = sys::hazard::inspect(pid) else {
+        return Ok(());
+    };
+    let mut found = Doubts::default();
+    found.add(hazards);
+    let doubts = found.list(options.strategy != Strategy::Precopy);
+    if doubts.is_empty() {
+        Ok(())
+    } else {
+        Err(RefusedError { pid, doubts }.into())
+    }
 }
 
 fn begin(session: &mut Session, store: &Store, options: &SnapshotOptions) -> Result<Sink, Error> {
@@ -281,16 +349,23 @@ fn explain(target: &Target, error: SnapshotError<WriteError>) -> Error {
     }
 }
 
-fn doubts(listener: &Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doubt> {
+fn doubts(listener: &mut Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doubt> {
     // Without a round or a snapshot before, all was copied or duplicated while the tasks stood
     // still.
-    let all_frozen = taken.rounds.is_empty() && !is_layer;
-    let mut doubts = listener.doubts.list(all_frozen);
-    if let Some(error) = &listener.failed {
-        let reason = format!("whether somebody writes unseen could not be found out: {error}");
+    listener.tracked = is_layer || !taken.rounds.is_empty();
+    let mut doubts = listener.found();
+    doubts.extend(taken.doubts.iter().map(|doubt| Doubt {
+        ranges: doubt.ranges.clone(),
+        reason: doubt.reason.to_owned(),
+    }));
+    let verified = taken.verified.as_ref();
+    if let Some(verified) = verified.filter(|verified| !verified.differences.is_empty()) {
         doubts.push(Doubt {
-            ranges: Vec::new(),
-            reason,
+            ranges: verified.differences.ranges().to_vec(),
+            reason: "compared while it stood still, the process had other content in these pages \
+                     than the snapshot; unless a device writes there, that is a defect of \
+                     Onionskin"
+                .into(),
         });
     }
     if !taken.unreadable.is_empty() {

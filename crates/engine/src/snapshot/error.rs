@@ -44,6 +44,9 @@ pub enum SnapshotError<E> {
     /// The forked child lacked memory that it should have had.
     #[error("the forked child did not get all of the memory; try another strategy")]
     TwinIncomplete,
+    /// The observer wants it no more.
+    #[error("it was given up, for what was found meanwhile")]
+    Unwanted,
     /// Writes can't be tracked here.
     #[error("writes of this process can't be tracked, which precopy needs; try fork or freeze")]
     NoTracking,

@@ -8,11 +8,12 @@ use space::{
     Rearm, Scan,
 };
 
+use super::doubts::doubts;
 use super::freeze::{Halt, Held};
 use super::frozen::{Frozen, Step};
 use super::policy::Way;
 use super::take::{Work, failure};
-use super::{Event, Observer, SnapshotError, Taken, Verified, Verifier, Verify};
+use super::{Doubt, Event, Observer, SnapshotError, Taken, Verified, Verifier, Verify};
 use crate::carry::{Missing, timed};
 use crate::track::{Depth, Look, Tracker};
 use crate::{Clock, Part};
@@ -23,6 +24,7 @@ pub(super) struct Done {
     mappings: Vec<space::Mapping>,
     parts: Vec<Part>,
     pages_total: PageCount,
+    doubts: Vec<Doubt>,
 }
 
 impl<K, C, O> Work<'_, K, C, O>
@@ -51,19 +53,14 @@ where
             .map_err(SnapshotError::Sink)?;
         let pages_total = self.pages(&next);
         let look = std::mem::take(&mut held.look);
-        if look.files_denied {
-            self.warnings.push(
-                "the files behind some shared memory may not be looked at; of that memory only \
-                 what the process has in its page tables is in the snapshot"
-                    .to_owned(),
-            );
-        }
+        let doubts = doubts(&look, self.tracker, held.tracking, self.page_size());
         let (mappings, parts) = self.tracker.commit(look, next, held.rearmed);
         Ok(Done {
             held,
             mappings,
             parts,
             pages_total,
+            doubts,
         })
     }
 
@@ -236,6 +233,7 @@ where
             mappings,
             parts,
             pages_total,
+            doubts,
         } = done;
         Taken {
             strategy: held.strategy,
@@ -251,6 +249,7 @@ where
             verified: held.verified,
             attempts: self.attempts,
             unreadable: held.unreadable.ranges().to_vec(),
+            doubts,
             warnings: std::mem::take(&mut self.warnings),
         }
     }

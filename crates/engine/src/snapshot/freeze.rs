@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use space::{AddressSpace, ByteLen, Errno, Freeze, RangeSet, TaskState};
+use space::{AddressSpace, ByteLen, Errno, Freeze, RangeSet, TaskState, Tracking};
 
 use super::frozen::{Frozen, Limit, Limits, Missed, Promised, Step};
 use super::policy::{Forking, Way, choose, longest_copy, room};
@@ -69,6 +69,7 @@ pub(super) struct Held {
     /// Whether what was copied went to the sink already, to be compared.
     pub(super) handed_over: bool,
     pub(super) rearmed: Rearmed,
+    pub(super) tracking: Tracking,
 }
 
 impl Held {
@@ -99,6 +100,7 @@ where
     where
         S: AddressSpace + Freeze,
     {
+        self.must_go_on()?;
         self.attempts += 1;
         let ready = room(&self.terms(expected, self.costs.before_choice(expected)));
         let threads = self.options.threads.min(COPIERS_MAX);
@@ -235,6 +237,7 @@ where
             verified: None,
             handed_over: false,
             rearmed,
+            tracking: frozen.space.tracking(),
         };
         if self.options.verify == Verify::Yes {
             self.verify_frozen(frozen, &mut held, way)?;

@@ -1,6 +1,7 @@
 //! One snapshot: rounds, one freeze, the rest after it.
 
 mod costs;
+mod doubts;
 mod error;
 mod finish;
 mod freeze;
@@ -13,6 +14,7 @@ mod take;
 mod taken;
 
 pub use costs::{Costs, Forecast, Load};
+pub use doubts::Doubt;
 pub use error::SnapshotError;
 pub use observe::{Event, Observer, Silent, Verifier};
 pub use options::{Options, Stay, Strategy, Verify};

@@ -58,6 +58,13 @@ pub trait Observer {
     fn volatile(&mut self) -> RangeSet {
         RangeSet::new()
     }
+
+    /// Tells whether the snapshot is still wanted, after what [`volatile`](Self::volatile) found;
+    /// asked in each round and before each freeze. One that is not ends with
+    /// [`SnapshotError::Unwanted`](super::SnapshotError::Unwanted).
+    fn goes_on(&mut self) -> bool {
+        true
+    }
 }
 
 /// An observer that ignores everything.

@@ -235,6 +235,7 @@ where
         self.observer.event(&Event::RoundStarted { number });
         let began = self.clock.now();
         let volatile = self.volatile();
+        self.must_go_on()?;
         let armed = if space.tracking() == Tracking::SoftDirty {
             self.arm_stopped(space, &volatile)?
         } else {
@@ -354,6 +355,14 @@ where
 
     pub(super) fn volatile(&mut self) -> RangeSet {
         self.options.volatile.union(&self.observer.volatile())
+    }
+
+    pub(super) fn must_go_on(&mut self) -> Result<(), SnapshotError<K::Error>> {
+        if self.observer.goes_on() {
+            Ok(())
+        } else {
+            Err(SnapshotError::Unwanted)
+        }
     }
 
     pub(super) fn page_size(&self) -> PageSize {

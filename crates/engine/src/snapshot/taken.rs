@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use space::{ByteLen, Mapping, PageCount, PageRange, RangeSet, StopLength, TaskState};
 
-use super::Strategy;
+use super::{Doubt, Strategy};
 use crate::Part;
 
 /// One round of copying while the target ran.
@@ -76,6 +76,8 @@ pub struct Taken {
     pub attempts: u32,
     /// Pages that have content which could not be read, and are not in the snapshot.
     pub unreadable: Vec<PageRange>,
+    /// What can't be proven to be of the instant of the freeze.
+    pub doubts: Vec<Doubt>,
     /// What else the user should know, as sentences.
     pub warnings: Vec<String>,
 }

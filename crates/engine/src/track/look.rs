@@ -42,8 +42,8 @@ pub(crate) struct Look {
     pub(crate) present: PageCount,
     /// Pages that a fork has to account for.
     pub(crate) forked: PageCount,
-    /// Whether files behind shared memory could not be looked at.
-    pub(crate) files_denied: bool,
+    /// Mappings of which the files behind them could not be looked at.
+    pub(crate) denied: Vec<PageRange>,
 }
 
 /// Flags of pages that exist.
@@ -319,7 +319,7 @@ impl Look {
                 found.clear();
                 match space.file_pages(mapping, &mut found) {
                     Ok(()) => {}
-                    Err(Errno::EACCES) => self.files_denied = true,
+                    Err(Errno::EACCES) => self.denied.push(mapping.range),
                     Err(errno) => return Err(errno),
                 }
                 asked = Some(part.mapping);

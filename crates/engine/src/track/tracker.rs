@@ -27,6 +27,8 @@ pub struct Tracker {
     pub(super) refused: Vec<(PageRange, Errno)>,
     /// Pages whose content, as of their last arming or later, went to the sink.
     pub(super) captured: RangeSet,
+    /// What was captured while the target ran, and not as it stood still.
+    running: RangeSet,
     /// Tracked ranges of which every page must be taken, not only those that are written.
     pub(super) fresh: RangeSet,
     pub(super) held: RangeSet,
@@ -60,6 +62,11 @@ impl Tracker {
     /// Returns the ranges that could not be tracked, and why. They are copied in each freeze.
     pub fn refused(&self) -> &[(PageRange, Errno)] {
         &self.refused
+    }
+
+    /// Returns the pages that went to the sink as they were read while the target ran.
+    pub(crate) fn read_running(&self) -> &RangeSet {
+        &self.running
     }
 
     /// Forgets what could not be tracked, so that it is tried again.
@@ -153,6 +160,7 @@ impl Tracker {
     pub(crate) fn captured(&mut self, taken: &RangeSet, missed: &RangeSet) {
         let good = taken.difference(missed).intersection(&self.tracked);
         self.captured = self.captured.union(&good);
+        self.running = self.running.union(&good);
         self.fresh = self.fresh.union(&missed.intersection(&self.tracked));
     }
 
@@ -179,6 +187,7 @@ impl Tracker {
     ) -> (Vec<Mapping>, Vec<Part>) {
         self.untrack_all_but(&look.tracked);
         self.captured = look.keep.intersection(&self.tracked);
+        self.running = self.running.intersection(&self.captured);
         if rearmed == Rearmed::Yes {
             let armed = self.armable(&look.parts);
             self.captured = self.captured.union(&next.intersection(&armed));

@@ -56,6 +56,8 @@ pub(crate) struct Fake {
     pub(crate) hangs: bool,
     /// Microseconds that it takes to read each page of the frozen target, beyond the usual.
     pub(crate) read_micros: u64,
+    /// Files may not be looked at.
+    pub(crate) denied: bool,
     /// Microseconds that it takes to let it go.
     pub(crate) resume_micros: u64,
     /// How often it was stopped.
@@ -83,6 +85,7 @@ impl Fake {
             unstoppable: false,
             hangs: false,
             read_micros: 0,
+            denied: false,
             resume_micros: 2,
             stops: 0,
             truth: None,
@@ -223,6 +226,9 @@ impl AddressSpace for Fake {
 
     fn file_pages(&mut self, mapping: &Mapping, out: &mut Vec<PageRange>) -> Result<(), Errno> {
         let world = self.call(5)?;
+        if self.denied {
+            return Err(Errno::EACCES);
+        }
         for page in pages(mapping.range) {
             let there = world.vma_of(page).is_some_and(|(_, vma)| !foreign(vma))
                 && (world.value(page).is_some()

@@ -13,9 +13,9 @@ mod world;
 use std::cell::Cell;
 use std::time::Duration;
 
-use engine::{SnapshotError, Strategy, Verify};
+use engine::{Event, Options, SnapshotError, Strategy, Verify};
 
-use space::MappingFlags;
+use space::{MappingFlags, RangeSet};
 
 use run::{Plan, Sim, Stuck, Trouble};
 use world::Sabotage;
@@ -283,6 +283,47 @@ fn verification_finds_what_the_sink_lost() {
     let taken = sim.attached_unchecked(Strategy::Freeze);
     let verified = taken.verified.expect("asked for");
     assert!(!verified.differences.is_empty());
+}
+
+#[test]
+fn a_snapshot_that_is_wanted_no_more_stops_nobody() {
+    for last in [
+        Event::RoundStarted { number: 1 },
+        Event::RoundStarted { number: 2 },
+    ] {
+        let mut sim = Sim::new(5, Plan::write_protect());
+        sim.wanted_until = Some(last.clone());
+        let options = Options {
+            strategy: Strategy::Precopy,
+            threads: 0,
+            ..Options::default()
+        };
+        match sim.with(&options) {
+            Err(SnapshotError::Unwanted) => assert_eq!(sim.fake.stops, 0),
+            // There was no second round.
+            other => assert!(last != Event::RoundStarted { number: 1 }, "{other:?}"),
+        }
+        sim.wanted_until = None;
+        sim.with(&options).unwrap();
+    }
+}
+
+#[test]
+fn files_that_may_not_be_looked_at_are_in_doubt() {
+    // The worlds differ in what they map.
+    let in_doubt = (0..20).filter(|&seed| {
+        let mut sim = Sim::new(seed, Plan::write_protect());
+        assert_eq!(sim.attached_unchecked(Strategy::Freeze).doubts, []);
+        sim.fake.denied = true;
+        let taken = sim.attached_unchecked(Strategy::Freeze);
+        let parts: RangeSet = taken.parts.iter().map(|part| part.range).collect();
+        let mut ranges = taken.doubts.iter().flat_map(|doubt| &doubt.ranges);
+        assert!(
+            ranges.all(|range| parts.intersection(&[*range].into_iter().collect()).len().0 > 0)
+        );
+        !taken.doubts.is_empty()
+    });
+    assert!(in_doubt.count() > 0);
 }
 
 /// The harness itself has to find a kernel that loses writes.

@@ -81,6 +81,8 @@ pub(crate) struct Sim {
     pub(crate) promise: Option<Duration>,
     pub(crate) verify: Option<Verify>,
     pub(crate) forgetful_sink: bool,
+    /// The event after which the snapshot is wanted no more.
+    pub(crate) wanted_until: Option<Event>,
     sink_micros: u64,
     pub(crate) fake: Fake,
     tracker: Tracker,
@@ -90,7 +92,12 @@ pub(crate) struct Sim {
 }
 
 /// Tells the engine what is pinned.
-struct Watching<'a>(&'a std::sync::Arc<std::sync::Mutex<World>>, Vec<Event>);
+struct Watching<'a>(
+    &'a std::sync::Arc<std::sync::Mutex<World>>,
+    Vec<Event>,
+    /// From which event on it wants the snapshot no more.
+    Option<Event>,
+);
 
 impl Observer for Watching<'_> {
     fn event(&mut self, event: &Event) {
@@ -99,6 +106,10 @@ impl Observer for Watching<'_> {
 
     fn volatile(&mut self) -> RangeSet {
         self.0.lock().unwrap().pinned.clone()
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.2.as_ref().is_none_or(|last| !self.1.contains(last))
     }
 }
 
@@ -111,6 +122,7 @@ impl Sim {
             promise: None,
             verify: None,
             forgetful_sink: false,
+            wanted_until: None,
             sink_micros: 0,
             fake: Fake::new(world),
             tracker: Tracker::new(),
@@ -410,7 +422,7 @@ impl Sim {
         let sink = Layer::new(&self.chain, full_after, self.forgetful_sink)
             .slow(&self.fake.clock, self.sink_micros);
         let world = std::sync::Arc::clone(&self.fake.world);
-        let mut observer = Watching(&world, Vec::new());
+        let mut observer = Watching(&world, Vec::new(), self.wanted_until.clone());
         let clock = self.fake.clock.clone();
         let result = take(
             &mut self.fake,

@@ -123,6 +123,15 @@ impl Tool {
         matches!(self.session.untracked(), Some(TrackError::NoWay))
     }
 
+    /// Returns how many snapshots there are.
+    pub(crate) fn stored(&self) -> usize {
+        self.store
+            .list()
+            .expect("the store is our own")
+            .snapshots
+            .len()
+    }
+
     /// Returns the directory that is removed in the end.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()

@@ -1,0 +1,121 @@
+//! What can't be proven: it is written down, and refused where that was asked for, as early as it
+//! is known.
+
+use onionskin::report::{Consistency, SnapshotReport};
+use onionskin::{Error, Event, Observer, Session, SnapshotOptions, Strategy};
+
+use crate::common::{Ended, STRATEGIES, Target, Tool, ask, chain, skip};
+
+/// Counts freezes.
+#[derive(Default)]
+struct Freezes(u32);
+
+impl Observer for Freezes {
+    fn event(&mut self, event: &Event) {
+        self.0 += u32::from(*event == Event::Freezing);
+    }
+}
+
+fn strict(strategy: Strategy) -> SnapshotOptions {
+    SnapshotOptions {
+        strict: true,
+        ..ask(strategy)
+    }
+}
+
+/// The reasons for which a snapshot is unproven.
+fn reasons(report: &SnapshotReport) -> Vec<&str> {
+    match &report.consistency {
+        Consistency::Proven => Vec::new(),
+        Consistency::Unproven { reasons } => {
+            reasons.iter().map(|doubt| doubt.reason.as_str()).collect()
+        }
+    }
+}
+
+/// A strict snapshot must be refused before anything stands still.
+fn refused(tool: &mut Tool, strategy: Strategy) {
+    let (mut freezes, before) = (Freezes::default(), tool.stored());
+    let error = tool
+        .take_observed(&strict(strategy), &mut freezes)
+        .expect_err("it can't be proven");
+    assert!(matches!(error, Error::Refused(_)), "{}", chain(&error));
+    assert_eq!(freezes.0, 0, "{strategy:?}: {}", chain(&error));
+    assert_eq!(tool.stored(), before, "{strategy:?}");
+}
+
+#[test]
+fn memory_that_devices_write_at_any_time_is_refused_untouched() {
+    let mut target = Target::start("doubtful", &["--direct", "--ring"]);
+    if let Some(why) = target.skipped() {
+        skip("strict, with a ring", why);
+        return;
+    }
+    for strategy in [
+        Strategy::Auto,
+        Strategy::Precopy,
+        Strategy::Fork,
+        Strategy::Freeze,
+    ] {
+        let foreseen = Session::foresee(target.pid(), &strict(strategy));
+        assert!(matches!(foreseen, Err(Error::Refused(_))), "{strategy:?}");
+    }
+    assert!(Session::foresee(target.pid(), &ask(Strategy::Auto)).is_ok());
+    let mut tool = Tool::on(&target);
+    for strategy in STRATEGIES {
+        if tool.can(strategy, "strict, with a ring") {
+            refused(&mut tool, strategy);
+        }
+    }
+    let (report, _) = tool.must(&ask(Strategy::Auto));
+    let told = reasons(&report);
+    let direct = told.iter().any(|reason| reason.starts_with("direct I/O"));
+    assert!(direct, "{report:?}");
+    target.must_advance("count");
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+#[test]
+fn what_only_tracking_misses_is_taken_without_it() {
+    let target = Target::start("doubtful", &["--direct"]);
+    if let Some(why) = target.skipped() {
+        skip("strict, with direct I/O", why);
+        return;
+    }
+    assert!(Session::foresee(target.pid(), &strict(Strategy::Auto)).is_ok());
+    let mut tool = Tool::on(&target);
+    if !tool.can(Strategy::Precopy, "strict, with direct I/O") {
+        return;
+    }
+    refused(&mut tool, Strategy::Precopy);
+    let (report, _) = tool.must(&strict(Strategy::Auto));
+    assert_eq!(reasons(&report), Vec::<&str>::new());
+    assert_eq!(report.rounds, 0);
+    // A layer rests on tracking.
+    refused(&mut tool, Strategy::Auto);
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+#[test]
+fn what_soft_dirty_bits_can_miss_is_in_doubt() {
+    let target = Target::start("heartbeat", &["--mib", "80", "--period-us", "1000"]);
+    let Some(mut tool) = Tool::by_soft_dirty(&target, "doubts of soft-dirty bits") else {
+        return;
+    };
+    let (report, _) = tool.must(&ask(Strategy::Precopy));
+    assert!(
+        reasons(&report)
+            .iter()
+            .any(|reason| reason.contains("mremap")),
+        "{report:?}"
+    );
+    drop(tool);
+    let Some(mut tool) = Tool::by_soft_dirty(&target, "doubts of soft-dirty bits") else {
+        return;
+    };
+    for _ in 0..2 {
+        let (report, _) = tool.must(&strict(Strategy::Auto));
+        assert_eq!((report.rounds, reasons(&report)), (0, Vec::new()));
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
+}

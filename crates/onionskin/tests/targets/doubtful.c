@@ -1,0 +1,47 @@
+// doubtful: holds descriptors by which its memory may be written past its page tables.
+//
+//   --direct   a file that is read past the page cache
+//   --ring     an io_uring as well
+//
+// Ready line: {"pid":n}, with "skipped":WHY where the machine has no such thing. Commands: report:
+// {"count":n}, which counts the loop of a thread.
+#include "common.h"
+
+static volatile uint64_t count;
+
+static void *work(void *unused) {
+    (void)unused;
+    for (;;) {
+        count++;
+        sleep_ns(100000);
+    }
+}
+
+static const char *open_direct(void) {
+    char name[] = "doubtful-file-XXXXXX";
+    int made = CHECK(mkstemp(name));
+    int file = open(name, O_RDWR | O_DIRECT | O_CLOEXEC);
+    unlink(name);
+    close(made);
+    return file == -1 ? "the file system has no direct I/O" : NULL;
+}
+
+static const char *open_ring(void) {
+    // The size of struct io_uring_params, which old headers lack.
+    uint32_t parameters[30] = {0};
+    long ring = syscall(425, 4, parameters);
+    return ring == -1 ? "there is no io_uring" : NULL;
+}
+
+int main(int argc, char **argv) {
+    die_with_parent();
+    const char *why = NULL;
+    if (!why && flag(argc, argv, "direct")) why = open_direct();
+    if (!why && flag(argc, argv, "ring")) why = open_ring();
+    start_thread(work, NULL);
+    if (why) answer("{\"pid\":%d,\"skipped\":\"%s\"}", getpid(), why);
+    else answer("{\"pid\":%d}", getpid());
+    char line[64];
+    while (read_command(line, sizeof line)) answer("{\"count\":%lu}", count);
+    return 0;
+}
