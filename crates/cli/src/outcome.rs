@@ -38,18 +38,24 @@ pub(crate) fn finish(result: anyhow::Result<Outcome>, out: &mut Out) -> ExitCode
         Err(error) if out::is_closed(&error) => return ExitCode::SUCCESS,
         Err(error) => error,
     };
-    let (what, because) = sentences(&error);
-    let printed = if out.json {
-        out.json_line(&ErrorJson {
-            error: what,
-            because,
-        })
-    } else {
-        write!(anstream::stderr(), "{}", render(&what, &because)).map_err(Into::into)
-    };
+    let printed = print_error(&error, out);
     // Where not even the error can be written, the exit status still tells.
     drop(printed);
     ExitCode::from(2)
+}
+
+/// Prints an error: as JSON where that was asked for, or else in words on standard error.
+///
+/// # Errors
+///
+/// Those of writing.
+pub(crate) fn print_error(error: &anyhow::Error, out: &mut Out) -> anyhow::Result<()> {
+    let (error, because) = sentences(error);
+    if out.json {
+        return out.json_line(&ErrorJson { error, because });
+    }
+    write!(anstream::stderr(), "{}", render(&error, &because))?;
+    Ok(())
 }
 
 /// The chain of causes, each once: some libraries repeat a cause within their own message.

@@ -1,21 +1,23 @@
 //! `onionskin snapshot`: one snapshot, or a series of layers.
 
 pub(crate) mod progress;
+mod series;
 pub(crate) mod summary;
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use onionskin::report::SnapshotReport;
 use onionskin::store::{Access, OpenError, Store};
 use onionskin::{Error, Selection, Session, SessionOptions, SnapshotOptions, Strategy};
 
 use crate::args::{Snapshot, StrategyArg};
-use crate::out::{Out, WARN, paint};
-use crate::outcome::Outcome;
+use crate::out::Out;
+use crate::outcome::{self, Outcome};
 use crate::stop::Stop;
 use progress::Progress;
+use series::{Attempt, Names};
 
 /// Takes one snapshot, or one after the other until there are enough.
 ///
@@ -30,13 +32,23 @@ pub(crate) fn run(args: &Snapshot, out: &mut Out) -> Result<Outcome> {
         Err(OpenError::Missing(_)) => None,
         found => Some(found?),
     };
+    if let (Some(store), Some(name)) = (&found, &args.name) {
+        let names = match args.every {
+            None => Names::One(name),
+            Some(_) => Names::Series(name, args.count),
+        };
+        names.must_be_free(store)?;
+    }
+    if args.every.is_none() {
+        Session::foresee(args.pid, &options(args, None, false))?;
+    }
     let stop = Stop::listen()?;
     let mut session = Session::attach(args.pid, SessionOptions::default())?;
     let store = match found {
         Some(store) => store,
         None => Store::open(address, Access::Create)?,
     };
-    let mut series = Series {
+    let mut camera = Camera {
         args,
         store: &store,
         session: &mut session,
@@ -44,16 +56,15 @@ pub(crate) fn run(args: &Snapshot, out: &mut Out) -> Result<Outcome> {
         found: false,
         visible: !out.json && stderr().is_terminal(),
     };
-    let result = match args.every {
-        None => series.single(out),
-        Some(every) => series.repeat(every, out),
-    };
-    result?;
-    Ok(Outcome::found_if(series.found))
+    match args.every {
+        None => camera.single(out)?,
+        Some(every) => camera.repeat(every, out)?,
+    }
+    Ok(Outcome::found_if(camera.found))
 }
 
-/// The snapshots of one session.
-struct Series<'a> {
+/// Takes the snapshots of one session.
+struct Camera<'a> {
     args: &'a Snapshot,
     store: &'a Store,
     session: &'a mut Session,
@@ -64,7 +75,7 @@ struct Series<'a> {
     visible: bool,
 }
 
-impl Series<'_> {
+impl Camera<'_> {
     fn single(&mut self, out: &mut Out) -> Result<()> {
         let report = self.take(self.args.name.clone(), false)?;
         if out.json {
@@ -74,55 +85,29 @@ impl Series<'_> {
     }
 
     fn repeat(&mut self, every: Duration, out: &mut Out) -> Result<()> {
+        let (args, stop) = (self.args, self.stop);
+        let mut take = |number, more_follow| {
+            let name = args.name.as_ref().map(|name| series::name(name, number));
+            self.take(name, more_follow)
+        };
+        let mut tell = |attempt: Attempt| match attempt {
+            Attempt::Taken(report) if out.json => out.json_line(&report),
+            Attempt::Taken(report) => summary::print_line(&report, out),
+            Attempt::Failed(error) => outcome::print_error(&error.into(), out),
+        };
+        let count = args.count;
         let mut due = Instant::now();
-        let mut refused = 0_u32;
-        for number in 1..=self.args.count.unwrap_or(u32::MAX) {
-            if self.stop.wait_until(due) {
-                break;
-            }
+        let mut wait = || {
+            let asked = stop.wait_until(due);
             due = (due + every).max(Instant::now());
-            let more_follow = Some(number) != self.args.count;
-            let name = self
-                .args
-                .name
-                .as_ref()
-                .map(|name| format!("{name}-{number}"));
-            match self.take(name, more_follow) {
-                Ok(report) if out.json => out.json_line(&report)?,
-                Ok(report) => summary::print_line(&report, out)?,
-                Err(Error::Ended(_)) if number > 1 => {
-                    anstream::eprintln!("process {} has ended", self.args.pid);
-                    break;
-                }
-                // What could not be promised now may hold a few seconds later.
-                Err(error @ (Error::Refused(_) | Error::Snapshot { .. })) => {
-                    refused += 1;
-                    let error = anyhow::Error::from(error);
-                    anstream::eprintln!("{} {error:#}", paint(WARN, "warning:"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if refused > 0 {
-            bail!(
-                "{refused} of the snapshots of process {} were not taken: see above",
-                self.args.pid
-            );
-        }
-        Ok(())
+            asked
+        };
+        let tally = series::run(count, &mut wait, &mut take, &mut tell)?;
+        tally.verdict(args.pid, count)
     }
 
     fn take(&mut self, name: Option<String>, more_follow: bool) -> Result<SnapshotReport, Error> {
-        let options = SnapshotOptions {
-            name,
-            strategy: strategy(self.args.strategy),
-            max_freeze: self.args.max_freeze,
-            strict: self.args.strict,
-            verify: self.args.verify,
-            selection: self.args.all.then_some(Selection::All),
-            more_follow,
-            ..SnapshotOptions::default()
-        };
+        let options = options(self.args, name, more_follow);
         let mut progress = Progress::new(self.visible, Some(self.stop.clone()));
         let report = self.session.snapshot(self.store, &options, &mut progress);
         progress.finish();
@@ -132,6 +117,19 @@ impl Series<'_> {
             .as_ref()
             .is_some_and(|verify| verify.differing_pages > 0);
         Ok(report)
+    }
+}
+
+fn options(args: &Snapshot, name: Option<String>, more_follow: bool) -> SnapshotOptions {
+    SnapshotOptions {
+        name,
+        strategy: strategy(args.strategy),
+        max_freeze: args.max_freeze,
+        strict: args.strict,
+        verify: args.verify,
+        selection: args.all.then_some(Selection::All),
+        more_follow,
+        ..SnapshotOptions::default()
     }
 }
 

@@ -1,4 +1,9 @@
 //! The command as its users see it: exit status, messages, JSON.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod series;
+mod watched;
+mod workload;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -16,6 +21,35 @@ fn onionskin(args: &[&str], dir: &Path) -> Output {
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Tells whether `ONIONSKIN_SLOW` says that this machine is slow: emulated, for one.
+fn is_slow() -> bool {
+    std::env::var_os("ONIONSKIN_SLOW").is_some()
+}
+
+/// Says that a test can't be run here, and why.
+fn skip(test: &str, why: &str) {
+    println!("skipped: {test}: {why}");
+    if let Some(path) = std::env::var_os("ONIONSKIN_SKIPS") {
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        std::io::Write::write_all(&mut file, format!("{test}: {why}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Tells whether a strategy works on this machine; says so where not.
+fn works(strategy: &str, test: &str, dir: &Path) -> bool {
+    let doctor = json(&onionskin(&["doctor", "--json"], dir));
+    let found = &doctor["strategies"][strategy];
+    let works = found["status"] == "works";
+    if !works {
+        skip(test, &format!("{strategy}: {}", found["why"]));
+    }
+    works
 }
 
 #[test]
@@ -102,13 +136,10 @@ fn doctor_tells_its_strategies_in_json() {
 #[test]
 fn the_demo_goes_through_and_its_checks_hold() {
     let dir = tempfile::tempdir().unwrap();
-    let doctor = json(&onionskin(&["doctor", "--json"], dir.path()));
-    if doctor["strategies"]["precopy"]["status"] != "works" {
-        eprintln!("skipped: {}", doctor["strategies"]["precopy"]["why"]);
+    if !works("precopy", "the demo", dir.path()) {
         return;
     }
-    let slow = std::env::var_os("ONIONSKIN_SLOW").is_some();
-    let memory = if slow { "2MiB" } else { "16MiB" };
+    let memory = if is_slow() { "2MiB" } else { "16MiB" };
     let output = onionskin(&["demo", "--memory", memory, "--json"], dir.path());
     let value = json(&output);
     assert_eq!(output.status.code(), Some(0), "{value}");
