@@ -45,6 +45,27 @@ fn blocked_calls_signals_and_registers_go_on() {
     assert_eq!(target.finish(), Ended::Exit(0));
 }
 
+#[test]
+fn a_signal_that_is_ignored_ends_no_call() {
+    let mut target = Target::start("ignored", &[]);
+    let before = target.ask("report");
+    for _ in rounds(40, Duration::from_secs(20)) {
+        let mut tool = Tool::on(&target);
+        for _ in 0..3 {
+            tool.must(&ask(Strategy::Freeze));
+        }
+        tool.must(&ask(Strategy::Fork));
+    }
+    let after = target.ask("report");
+    println!("{before}, then {after}");
+    assert_eq!(number(&after, "ended"), 0, "waits were ended");
+    for name in ["children", "sent"] {
+        target.must_advance(name);
+        assert!(number(&after, name) > number(&before, name));
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
 /// Takes snapshots of a storm with each strategy; whatever comes of them, the storm's own checks
 /// hold, and it makes progress.
 fn storm(mode: &str, may_fail: bool) {

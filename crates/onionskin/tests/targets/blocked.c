@@ -6,8 +6,9 @@
 //
 // Waits: nanosleep, clock_nanosleep, poll, ppoll, select, futex, futex_wake, epoll, epoll_forever,
 // pipe, sigtimedwait, semtimedop, accept, recv, pause, wait4; and on sockets with a timeout: sock_read,
-// sock_recvmsg, sock_recvmmsg, sock_accept, sock_write, sock_sendmsg, sock_sendmmsg, sock_connect (of
-// TCP), sock_local (a connect), and sock_woken, whose byte comes in time. Those without a time limit
+// sock_preadv2, sock_recvmsg, sock_recvmmsg, sock_splice_in, sock_accept, sock_write, sock_pwritev2,
+// sock_sendmsg, sock_sendmmsg, sock_sendfile, sock_splice_out, sock_connect (of TCP), sock_local (a
+// connect), and sock_woken, whose byte comes in time. Those without a time limit
 // are woken by another thread. Besides: `signals` (another process queues numbered real-time signals; each
 // must come once and in order), `timer` (an interval timer's signals arrive), `registers` (a loop
 // that holds known values in all registers), `redzone`, `tls`.
@@ -23,8 +24,10 @@
 #include <sys/ipc.h>
 #include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include "registers.h"
 
@@ -183,6 +186,24 @@ static void do_epoll_forever(struct wait *w) {
     untimed(w, result, 1);
 }
 
+// Moves a byte from a socket into a pipe, or the other way, or out of a file.
+static long move(int fd, const char *call) {
+    int ends[2];
+    CHECK(pipe2(ends, O_CLOEXEC));
+    CHECK(write(ends[1], "x", 1));
+    int file = CHECK(memfd_create("file", MFD_CLOEXEC));
+    CHECK(write(file, "x", 1));
+    off_t start = 0;
+    long result;
+    if (!strcmp(call, "splice_in")) result = splice(fd, NULL, ends[1], NULL, 1, 0);
+    else if (!strcmp(call, "splice_out")) result = splice(ends[0], NULL, fd, NULL, 1, 0);
+    else result = sendfile(fd, file, &start, 1);
+    int error = errno;
+    close(ends[0]), close(ends[1]), close(file);
+    errno = error;
+    return result;
+}
+
 // Waits on sockets with a timeout, fds[0]: nothing comes, nothing more fits, nobody answers.
 static void do_sock(struct wait *w) {
     const char *call = w->name + strlen("sock_");
@@ -196,6 +217,9 @@ static void do_sock(struct wait *w) {
     if (!strcmp(call, "read")) result = read(fd, bytes, 1);
     else if (!strcmp(call, "recvmsg")) result = recvmsg(fd, &message, 0);
     else if (!strcmp(call, "recvmmsg")) result = recvmmsg(fd, &messages, 1, 0, NULL);
+    else if (!strcmp(call, "preadv2")) result = preadv2(fd, &part, 1, -1, 0);
+    else if (!strcmp(call, "pwritev2")) result = pwritev2(fd, &part, 1, -1, 0);
+    else if (!strncmp(call, "splice", 6) || !strcmp(call, "sendfile")) result = move(fd, call);
     else if (!strcmp(call, "accept")) result = accept(fd, NULL, NULL);
     else if (!strcmp(call, "write")) result = write(fd, bytes, sizeof bytes);
     else if (!strcmp(call, "sendmsg")) result = sendmsg(fd, &message, 0);
@@ -321,12 +345,17 @@ static struct wait waits[] = {
     {.name = "accept", .body = do_accept},
     {.name = "recv", .body = do_recv},
     {.name = "sock_read", .body = do_sock},
+    {.name = "sock_preadv2", .body = do_sock},
     {.name = "sock_recvmsg", .body = do_sock},
     {.name = "sock_recvmmsg", .body = do_sock},
+    {.name = "sock_splice_in", .body = do_sock},
     {.name = "sock_accept", .body = do_sock},
     {.name = "sock_write", .body = do_sock},
+    {.name = "sock_pwritev2", .body = do_sock},
     {.name = "sock_sendmsg", .body = do_sock},
     {.name = "sock_sendmmsg", .body = do_sock},
+    {.name = "sock_sendfile", .body = do_sock},
+    {.name = "sock_splice_out", .body = do_sock},
     {.name = "sock_connect", .body = do_connect},
     {.name = "sock_local", .body = do_connect},
     {.name = "sock_woken", .body = do_sock_woken},

@@ -12,7 +12,7 @@
 //! | `frame` | signal frames |
 //! | [`register_notes`] | the register sets that belong in a snapshot |
 //! | [`can_divert`] | whether a task may be sent through other code at all |
-//! | [`waiting_call`] | a call that a stop ended with `EINTR` |
+//! | [`waiting_call`], [`waits`] | a call that a stop ended with `EINTR` |
 //! | [`begin_anew`], [`reentry`], [`DECIDES_BEFORE_STOP`] | how an interrupted call goes on |
 
 use space::Vaddr;
@@ -30,6 +30,7 @@ use x86_64 as native;
 pub(crate) use native::{
     CALL_GADGETS, CALL_LEN, DECIDES_BEFORE_STOP, Extended, INSTRUCTION_ALIGN, Registers,
     SIGRETURN_GADGETS, begin_anew, call, can_divert, frame, reentry, register_notes, waiting_call,
+    waits,
 };
 
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
@@ -100,7 +101,10 @@ pub(crate) enum Timeout {
     Receive(i32),
     /// As `SO_SNDTIMEO` of this descriptor's socket says.
     Send(i32),
-    /// The same, for a connection to be made.
+    /// As the first says where it is a socket with a timeout for receiving, else as the second does
+    /// for sending.
+    Splice(i32, i32),
+    /// As `SO_SNDTIMEO` says, for a connection to be made.
     Connect(i32),
 }
 

@@ -5,9 +5,15 @@
 //! that wait for a socket with a timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`), which end so only where
 //! nothing was transferred yet. A program that never sees a signal may not expect that. So a task
 //! that we interrupted in one of them is made to restart it, unless a handler runs first
-//! (`ERESTARTNOHAND`). A restart begins its timeout anew; therefore the first interruption is remembered, and a task found in the same
-//! call when its time is over gets the answer of a timeout: a wait may last up to twice as long,
-//! but never for ever.
+//! (`ERESTARTNOHAND`).
+//!
+//! A signal that the process ignores interrupts nothing, but it does where a task is traced: the
+//! kernel keeps it for the tracer to see. It may stop the task before we do, and is passed over
+//! like our own stop. (How others are kept from it: [`Stopped`](super::Stopped).)
+//!
+//! A restart begins its timeout anew; therefore the first interruption is remembered, and a task
+//! found in the same call when its time is over gets the answer of a timeout: a wait may last up
+//! to twice as long, but never for ever.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +23,7 @@ use space::{Errno, Vaddr};
 
 use super::again::make_again;
 use super::{Halt, Task, proc, read_general, write_general};
-use crate::arch::{DECIDES_BEFORE_STOP, Registers, Timeout, begin_anew, waiting_call};
+use crate::arch::{DECIDES_BEFORE_STOP, Registers, Timeout, begin_anew, waiting_call, waits};
 use crate::inject::allows_restart;
 use crate::raw::memory;
 use crate::raw::process::descriptor_of;
@@ -62,10 +68,13 @@ impl Interrupted {
     /// Has the wait of a task that just stopped restarted when it goes on. Done at once, task by
     /// task, since a tracer that dies before it leaves the task with `EINTR`.
     pub(crate) fn restart(&mut self, task: &mut Task, now: Instant) -> Result<(), Errno> {
-        if task.halt != Halt::Trap {
+        if let Halt::Signal(signal) = task.halt
+            && !proc::ignores(task.tid, signal)
+        {
             return Ok(());
         }
         let mut registers = read_general(task.tid)?;
+        task.waits = waits(task.tid, &registers);
         if self.filtered && registers.needs_restart_block(task.tid) && !allows_restart(*task) {
             // The kernel would go on by `restart_syscall`, which a filter punishes: the call
             // itself was allowed, and begins anew.
@@ -142,6 +151,8 @@ fn length(task: Task, timeout: Timeout) -> Option<Duration> {
         }
         Timeout::Receive(fd) => socket(task, fd, sockopt::Timeout::Recv),
         Timeout::Send(fd) => socket(task, fd, sockopt::Timeout::Send),
+        Timeout::Splice(from, to) => socket(task, from, sockopt::Timeout::Recv)
+            .or_else(|| socket(task, to, sockopt::Timeout::Send)),
         Timeout::Connect(fd) => {
             let length = socket(task, fd, sockopt::Timeout::Send)?;
             let domain = sockopt::socket_domain(descriptor_of(task.pid, task.tid, fd).ok()?);

@@ -34,6 +34,8 @@ pub(crate) struct Task {
     pub(crate) tid: u32,
     /// Why it stands still.
     pub(crate) halt: Halt,
+    /// Whether it goes on in a call that any signal ends, also one that is ignored.
+    pub(crate) waits: bool,
 }
 
 /// Why a task stands still.

@@ -47,6 +47,18 @@ pub(crate) fn seccomp_mode(tid: u32) -> Result<procfs::SeccompMode, Errno> {
         .map_err(|error| error.errno())
 }
 
+/// Tells whether a signal passes a task by: it is ignored, as the process wishes or as is usual for
+/// it. False where that is not known.
+pub(crate) fn ignores(tid: u32, signal: i32) -> bool {
+    const USUALLY: [i32; 4] = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    let status = Process::open(tid).and_then(|task| task.status());
+    status.is_ok_and(|status| {
+        let is_in = |set: u64| set >> (signal - 1) & 1 != 0;
+        let signals = status.signals;
+        is_in(signals.ignored) || USUALLY.contains(&signal) && !is_in(signals.caught)
+    })
+}
+
 /// Tells whether a signal would run a handler of the task; false where that is not known.
 pub(crate) fn catches(tid: u32, signal: i32) -> bool {
     let status = Process::open(tid).and_then(|task| task.status());

@@ -103,6 +103,14 @@ impl From<StopError> for Errno {
 }
 
 /// Tasks that stand still. Dropping this lets them go.
+///
+/// A signal that the process ignores (`SIGCHLD`, for most) is dropped when it is sent, but not
+/// where it is sent to a task that is traced. The kernel then looks for any task of the process
+/// that runs or sleeps, and ends its wait. So while some tasks are traced and others not, those
+/// who are sent signals are not to be among the traced. The first task, who gets those for the
+/// process, is the last to be seized and the first to be let go. The others, who hear of the ends
+/// of their children, are all seized before any is asked to stop: one that runs gets its signals
+/// itself. And who waits in a call that any signal ends is let go last.
 #[derive(Debug)]
 pub(crate) struct Stopped {
     /// The tasks, in the order in which they were found.
@@ -118,7 +126,9 @@ impl Stopped {
     /// the processor for a while.
     pub(crate) fn let_go(&mut self) -> Instant {
         let mut last = Instant::now();
-        for task in std::mem::take(&mut self.tasks) {
+        let mut tasks = std::mem::take(&mut self.tasks);
+        tasks.sort_by_key(|task| (task.tid != task.pid, task.waits));
+        for task in tasks {
             let signal = match task.halt {
                 Halt::Trap => 0,
                 Halt::Signal(signal) => signal,
@@ -164,8 +174,8 @@ struct Asked {
 
 /// Stops every task of the processes that share the memory of `sharers`.
 ///
-/// Called on a thread that ends soon after an error: that is what lets go of tasks which wait in
-/// the kernel and have not stopped, since only a stopped task can be detached by request.
+/// Called on a thread that ends soon after an error: that is what lets go of tasks which have not
+/// stopped, since only a stopped task can be detached by request.
 pub(crate) fn stop_all(
     sharers: &mut Sharers,
     interrupted: &mut Interrupted,
@@ -180,11 +190,15 @@ pub(crate) fn stop_all(
         overdue: false,
     };
     let mut asked: Vec<Asked> = Vec::new();
-    // On an error, tasks that have not stopped yet are let go by the end of this thread.
     while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0
         || sharers.find_new()?
     {
-        await_asked(&mut stopped, &mut asked, interrupted, begun, limit)?;
+        let all = await_asked(&mut stopped, &mut asked, interrupted, begun, limit);
+        if let Err(error) = all {
+            _ = stopped.let_go();
+            await_late(&mut stopped, asked, interrupted);
+            return Err(error);
+        }
     }
     // What stands still now can't go away any more.
     for stranger in sharers.forget_strangers() {
@@ -198,7 +212,7 @@ pub(crate) fn stop_all(
     Ok(stopped)
 }
 
-/// Seizes and interrupts the tasks that are not known yet, and returns how many there were.
+/// Seizes the tasks that are not known yet, interrupts them, and returns how many there were.
 fn ask_new_tasks(
     sharers: &Sharers,
     stopped: &mut Stopped,
@@ -211,14 +225,21 @@ fn ask_new_tasks(
         .chain(stopped.workers.iter().copied())
         .chain(asked.iter().map(|task| task.tid))
         .collect();
-    for pid in sharers.processes() {
-        let Ok(tids) = proc::tasks(pid) else { continue };
-        for tid in tids {
-            if known.contains(&tid) {
-                continue;
-            }
-            match ask(pid, tid, stopped, asked) {
-                Ok(true) => found += 1,
+    let new = sharers.processes().flat_map(|pid| {
+        let tids = proc::tasks(pid).unwrap_or_default();
+        tids.into_iter().map(move |tid| Asked { pid, tid })
+    });
+    let (first_tasks, others): (Vec<Asked>, Vec<Asked>) = new
+        .filter(|task| !known.contains(&task.tid))
+        .partition(|task| task.tid == task.pid);
+    for tasks in [others, first_tasks] {
+        let before = asked.len();
+        for task in tasks {
+            match seize(task.tid, stopped) {
+                Ok(true) => {
+                    asked.push(task);
+                    found += 1;
+                }
                 Ok(false) => {}
                 Err(StopError::Refused { tracer, .. })
                     if begun.elapsed() < limit && proc::is_own_thread(tracer) =>
@@ -230,26 +251,22 @@ fn ask_new_tasks(
                 Err(error) => return Err(error),
             }
         }
+        for &Asked { tid, .. } in &asked[before..] {
+            match ptrace::interrupt(tid) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(StopError::Failed { tid, errno }),
+            }
+        }
     }
     Ok(found)
 }
 
-/// Seizes and interrupts one task; false where there is nothing to stop.
-fn ask(
-    pid: u32,
-    tid: u32,
-    stopped: &mut Stopped,
-    asked: &mut Vec<Asked>,
-) -> Result<bool, StopError> {
+/// Seizes a task; false where there is nothing to stop.
+fn seize(tid: u32, stopped: &mut Stopped) -> Result<bool, StopError> {
     match ptrace::seize(tid) {
-        Ok(()) => {}
-        Err(Errno::ESRCH) => return Ok(false),
-        Err(errno) => return refused(tid, errno, stopped),
-    }
-    asked.push(Asked { pid, tid });
-    match ptrace::interrupt(tid) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(true),
-        Err(errno) => Err(StopError::Failed { tid, errno }),
+        Ok(()) => Ok(true),
+        Err(Errno::ESRCH) => Ok(false),
+        Err(errno) => refused(tid, errno, stopped),
     }
 }
 
@@ -321,6 +338,27 @@ fn await_asked(
     Ok(())
 }
 
+/// Waits a little more for tasks whose stop comes too late, and lets each go: what it was
+/// interrupted in has to be put right. A task that nothing interrupts is not waited for.
+fn await_late(stopped: &mut Stopped, mut asked: Vec<Asked>, interrupted: &mut Interrupted) {
+    const LIMIT: Duration = Duration::from_millis(100);
+    let begun = Instant::now();
+    while !asked.is_empty() && begun.elapsed() < LIMIT {
+        asked.retain(|task| match take_stop(task, interrupted) {
+            Ok(None) => {
+                proc::stat(task.tid).is_ok_and(|stat| stat.state != RunState::Uninterruptible)
+            }
+            Ok(Some(task)) => {
+                stopped.tasks.push(task);
+                false
+            }
+            Err(_) => false,
+        });
+        _ = stopped.let_go();
+        pause(begun);
+    }
+}
+
 /// Clears up what keeps tasks from stopping: ends that the kernel waits for us to take note of,
 /// and calls of `vfork` that wait for a child which stands still.
 fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> {
@@ -365,6 +403,7 @@ fn take_stop(asked: &Asked, interrupted: &mut Interrupted) -> Result<Option<Task
                 pid: asked.pid,
                 tid: asked.tid,
                 halt: Halt::Trap,
+                waits: false,
             }));
         }
         Some(Change::Stopped {
@@ -376,6 +415,7 @@ fn take_stop(asked: &Asked, interrupted: &mut Interrupted) -> Result<Option<Task
         pid: asked.pid,
         tid: asked.tid,
         halt,
+        waits: false,
     };
     // A 32-bit task has other registers, and nobody to restart its calls; one that was killed
     // has none, and its end comes next.

@@ -103,6 +103,17 @@ pub(crate) fn waiting_call(tid: u32, registers: &Registers) -> Option<WaitingCal
     })
 }
 
+/// Tells whether a task is in a call that any signal ends, or about to make it again.
+pub(crate) fn waits(tid: u32, registers: &Registers) -> bool {
+    let back = if registers.result() == EINTR {
+        CALL_LEN
+    } else {
+        0
+    };
+    ended_by_stop(registers).or(of_socket(registers)).is_some()
+        && has_call_at(tid, Vaddr(registers.0[PC].saturating_sub(back)))
+}
+
 /// The calls that any stop ends: how long each waits, and what it returns when that is over.
 fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
     const EAGAIN: i64 = -11;
@@ -122,7 +133,7 @@ fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
     })
 }
 
-/// The calls that a stop ends where the socket has a timeout, which is their first argument. (One
+/// The calls that a stop ends where the socket has a timeout: their first argument, for most. (One
 /// that has none makes the kernel restart the call by itself; it is not asked for that where a
 /// task is diverted, so that there a handler with `SA_RESTART` may restart a call of the others.)
 fn of_socket(registers: &Registers) -> Option<(Timeout, i64)> {
@@ -130,11 +141,12 @@ fn of_socket(registers: &Registers) -> Option<(Timeout, i64)> {
     const EINPROGRESS: i64 = -115;
     let fd = int(registers.0[0]);
     Some(match registers.0[NUMBER] {
-        // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg
-        63 | 65 | 202 | 207 | 212 | 242 | 243 => (Timeout::Receive(fd), EAGAIN),
-        // write, writev, sendto, sendmsg, sendmmsg
-        64 | 66 | 206 | 211 | 269 => (Timeout::Send(fd), EAGAIN),
-        203 => (Timeout::Connect(fd), EINPROGRESS), // connect
+        // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg, preadv2
+        63 | 65 | 202 | 207 | 212 | 242 | 243 | 286 => (Timeout::Receive(fd), EAGAIN),
+        // write, writev, sendfile, sendto, sendmsg, sendmmsg, pwritev2
+        64 | 66 | 71 | 206 | 211 | 269 | 287 => (Timeout::Send(fd), EAGAIN),
+        76 => (Timeout::Splice(fd, int(registers.0[2])), EAGAIN), // splice
+        203 => (Timeout::Connect(fd), EINPROGRESS),               // connect
         _ => return None,
     })
 }

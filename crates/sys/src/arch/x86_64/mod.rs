@@ -198,16 +198,34 @@ impl Registers {
 
 /// Tells what a task that was interrupted with `EINTR` waits for, where it may go on waiting.
 pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCall> {
+    if registers.result() != EINTR {
+        return None;
+    }
+    let (timeout, timed_out) = ended_by_stop(registers)?;
+    let mut again = *registers;
+    again.set_result(ERESTARTNOHAND);
+    Some(WaitingCall {
+        timeout,
+        timed_out,
+        again,
+    })
+}
+
+/// Tells whether a task is in a call that any signal ends, or about to make it again.
+pub(crate) fn waits(_tid: u32, registers: &Registers) -> bool {
+    [EINTR, ERESTARTNOHAND].contains(&registers.result()) && ended_by_stop(registers).is_some()
+}
+
+/// The calls that a stop ends, on sockets where they have a timeout: how long each waits, and what
+/// it returns when that is over.
+fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
     const EAGAIN: i64 = -11;
     const ETIME: i64 = -62;
     const EINPROGRESS: i64 = -115;
     const IORING_ENTER_EXT_ARG: u64 = 8;
-    if registers.result() != EINTR {
-        return None;
-    }
     let argument = |register: usize| registers.0[register];
     let timespec = |register: usize| Timeout::timespec(argument(register));
-    let (timeout, timed_out) = match registers.in_call()? {
+    Some(match registers.in_call()? {
         232 | 281 => (Timeout::millis(argument(R10)), 0), // epoll_wait, epoll_pwait
         441 => (timespec(R10), 0),                        // epoll_pwait2
         128 => (timespec(RDX), EAGAIN),                   // rt_sigtimedwait
@@ -218,19 +236,17 @@ pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCa
             (Timeout::UringArg(Vaddr(argument(R8))), ETIME)
         }
         426 => (Timeout::Never, 0), // io_uring_enter
-        // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg
-        0 | 19 | 43 | 45 | 47 | 288 | 299 => (Timeout::Receive(int(argument(RDI))), EAGAIN),
-        // write, writev, sendto, sendmsg, sendmmsg
-        1 | 20 | 44 | 46 | 307 => (Timeout::Send(int(argument(RDI))), EAGAIN),
+        // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg, preadv2
+        0 | 19 | 43 | 45 | 47 | 288 | 299 | 327 => (Timeout::Receive(int(argument(RDI))), EAGAIN),
+        // write, writev, sendfile, sendto, sendmsg, sendmmsg, pwritev2
+        1 | 20 | 40 | 44 | 46 | 307 | 328 => (Timeout::Send(int(argument(RDI))), EAGAIN),
+        // splice
+        275 => (
+            Timeout::Splice(int(argument(RDI)), int(argument(RDX))),
+            EAGAIN,
+        ),
         42 => (Timeout::Connect(int(argument(RDI))), EINPROGRESS), // connect
         _ => return None,
-    };
-    let mut again = *registers;
-    again.set_result(ERESTARTNOHAND);
-    Some(WaitingCall {
-        timeout,
-        timed_out,
-        again,
     })
 }
 
