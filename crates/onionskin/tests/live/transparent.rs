@@ -46,6 +46,35 @@ fn blocked_calls_signals_and_registers_go_on() {
 }
 
 #[test]
+fn waits_end_although_each_session_interrupts_them() {
+    let mut target = Target::start("blocked", &["--ms", "1000", "--slack-ms", "100000"]);
+    let before = target.ask("report");
+    // A restart in each session would keep them for as long as sessions come.
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut after = before.clone();
+    let waits = |name: &str| {
+        name.starts_with("sock_") || ["epoll", "semtimedop", "sigtimedwait"].contains(&name)
+    };
+    while Instant::now() < until {
+        Tool::on(&target).must(&ask(Strategy::Freeze));
+        after = target.ask("report");
+        let rounds = after["rounds"].as_object().unwrap();
+        let mut waits = rounds.iter().filter(|(name, _)| waits(name));
+        if waits.all(|(name, rounds)| rounds.as_u64() > Some(number(&before["rounds"], name))) {
+            break;
+        }
+    }
+    println!("{after}");
+    for (name, rounds) in after["rounds"].as_object().unwrap() {
+        let earlier = number(&before["rounds"], name);
+        assert!(rounds.as_u64() > Some(earlier), "{name} never returned");
+        assert_eq!(number(&after["eintr"], name), 0, "{name} was interrupted");
+    }
+    assert_eq!(number(&after, "violations"), 0, "{}", after["first"]);
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+#[test]
 fn a_signal_that_is_ignored_ends_no_call() {
     let mut target = Target::start("ignored", &[]);
     let before = target.ask("report");

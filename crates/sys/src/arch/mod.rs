@@ -124,6 +124,23 @@ impl Timeout {
     }
 }
 
+/// A register of which the kernel takes the low half.
+mod halves {
+    const LOW: u64 = 0xffff_ffff;
+
+    pub(super) fn low(register: u64) -> u64 {
+        register & LOW
+    }
+
+    pub(super) fn high(register: u64) -> u32 {
+        u32::try_from(register >> 32).expect("half of it")
+    }
+
+    pub(super) fn with_high(register: u64, high: u32) -> u64 {
+        u64::from(high) << 32 | low(register)
+    }
+}
+
 /// Returns what the kernel takes of an argument that is an `int`.
 fn int(argument: u64) -> i32 {
     u32::try_from(argument & 0xffff_ffff)

@@ -59,6 +59,14 @@ pub(crate) fn same(one: u32, other: u32, what: Compared) -> Result<bool, Errno> 
     check(unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0, 0) }).map(|order| order == 0)
 }
 
+/// `getpid`, with bits above those of the call's number.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn own_id(above: u32) -> Result<u64, Errno> {
+    let number = libc::SYS_getpid | i64::from(above) << 32;
+    // SAFETY: this is `getpid`, or no call at all.
+    check(unsafe { libc::syscall(number) })
+}
+
 /// Sends SIGSTOP to a process to which somebody else sent it before.
 pub(crate) fn stop(pid: u32) -> Result<(), Errno> {
     // SAFETY: the call takes numbers only.

@@ -61,7 +61,9 @@ impl Target {
             gadgets: None,
             scratch: None,
             sharers: Sharers::find(pid, memory_task)?,
-            interrupted: Interrupted::new(proc::is_filtered(pid)),
+            interrupted: Interrupted {
+                filtered: proc::is_filtered(pid),
+            },
             unreaped: Vec::new(),
             stopped: None,
             stop_error: None,

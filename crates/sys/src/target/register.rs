@@ -33,7 +33,7 @@ impl Target {
         let tracer = match &self.stopped {
             Some(_) => None,
             None => Some(
-                Tracer::stop(&mut self.sharers, &mut self.interrupted, LIMIT)
+                Tracer::stop(&mut self.sharers, self.interrupted, LIMIT)
                     .map_err(|error| self.keep(error))?,
             ),
         };

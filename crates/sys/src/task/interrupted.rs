@@ -11,70 +11,43 @@
 //! kernel keeps it for the tracer to see. It may stop the task before we do, and is passed over
 //! like our own stop. (How others are kept from it: [`Stopped`](super::Stopped).)
 //!
-//! A restart begins its timeout anew; therefore the first interruption is remembered, and a task
-//! found in the same call when its time is over gets the answer of a timeout: a wait may last up
-//! to twice as long, but never for ever.
+//! A restart begins its timeout anew; therefore the task carries along since when it waits
+//! ([`Mark`]), and one found in the same call when its time is over gets the answer of a timeout: a
+//! wait may last up to twice as long, but never for ever.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, sockopt};
 use space::{Errno, Vaddr};
 
 use super::again::make_again;
+use super::mark::Mark;
 use super::{Halt, Task, proc, read_general, write_general};
-use crate::arch::{DECIDES_BEFORE_STOP, Registers, Timeout, begin_anew, waiting_call, waits};
+use crate::arch::{
+    DECIDES_BEFORE_STOP, Registers, Timeout, WaitingCall, begin_anew, waiting_call, waits,
+};
 use crate::inject::allows_restart;
 use crate::raw::memory;
 use crate::raw::process::descriptor_of;
 
-/// The interrupted waits of a process, over many stops.
-#[derive(Debug, Default)]
+/// How calls of a process that stops interrupt go on.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Interrupted {
     /// Whether the process has seccomp filters.
     pub(crate) filtered: bool,
-    waits: BTreeMap<u32, Wait>,
-    /// Those of the stop before.
-    earlier: BTreeMap<u32, Wait>,
 }
-
-#[derive(Debug)]
-struct Wait {
-    /// With which the task makes the call again.
-    registers: Registers,
-    since: Instant,
-    /// How often the task had given up its processor by then, as far as that is needed.
-    switches: Option<u64>,
-}
-
-/// A task that goes on in one call from stop to stop gives up its processor when it waits again
-/// and when it stops again, and perhaps once between.
-const SWITCHES_MAX: u64 = 3;
 
 impl Interrupted {
-    /// Makes one that has seen nothing; `filtered` tells whether the process has seccomp filters.
-    pub(crate) fn new(filtered: bool) -> Self {
-        Self {
-            filtered,
-            ..Self::default()
-        }
-    }
-
-    /// Begins a stop.
-    pub(crate) fn begin(&mut self) {
-        self.earlier = std::mem::take(&mut self.waits);
-    }
-
     /// Has the wait of a task that just stopped restarted when it goes on. Done at once, task by
     /// task, since a tracer that dies before it leaves the task with `EINTR`.
-    pub(crate) fn restart(&mut self, task: &mut Task, now: Instant) -> Result<(), Errno> {
+    pub(crate) fn restart(self, task: &mut Task) -> Result<(), Errno> {
+        let mut registers = read_general(task.tid)?;
+        task.waits = waits(task.tid, &registers);
         if let Halt::Signal(signal) = task.halt
             && !proc::ignores(task.tid, signal)
         {
             return Ok(());
         }
-        let mut registers = read_general(task.tid)?;
-        task.waits = waits(task.tid, &registers);
         if self.filtered && registers.needs_restart_block(task.tid) && !allows_restart(*task) {
             // The kernel would go on by `restart_syscall`, which a filter punishes: the call
             // itself was allowed, and begins anew.
@@ -86,39 +59,30 @@ impl Interrupted {
         let Some(timeout) = length(*task, call.timeout) else {
             return Ok(());
         };
-        let tid = task.tid;
-        let switches = || match timeout {
-            Duration::MAX => None,
-            _ => proc::voluntary_switches(tid),
-        };
-        // Only a wait that surely is the same one ends early: a loop makes the same call again.
-        let since = self
-            .earlier
-            .remove(&task.tid)
-            .filter(|wait| {
-                let passed = wait
-                    .switches
-                    .zip(switches())
-                    .map(|(then, now)| now - then.min(now));
-                wait.registers == call.again && passed.is_some_and(|passed| passed <= SWITCHES_MAX)
-            })
-            .map_or(now, |wait| wait.since);
-        if now.duration_since(since) >= timeout {
-            registers.set_result(call.timed_out);
+        let mut again = call.again;
+        let mark = Mark::from_bits(again.carried());
+        if mark.is_some_and(|mark| mark.age() >= timeout) {
+            registers.set_result(timed_out(*task, &call));
             return write_general(task.tid, &registers);
         }
-        write_general(task.tid, &call.again)?;
+        let is_free = mark.is_some() || again.carried() == 0;
+        if timeout < Mark::LENGTH_MAX && is_free && again.can_carry(self.filtered) {
+            again.carry(mark.unwrap_or_else(Mark::now).bits());
+        }
+        write_general(task.tid, &again)?;
         if DECIDES_BEFORE_STOP {
             task.halt = make_again(task.tid, &registers, || Ok(()))?;
         }
-        let wait = Wait {
-            registers: call.again,
-            since,
-            switches: switches(),
-        };
-        self.waits.insert(task.tid, wait);
         Ok(())
     }
+}
+
+/// Returns registers without what was written into them so that a wait ends.
+pub(super) fn as_if_undisturbed(tid: u32, mut registers: Registers) -> Registers {
+    if Mark::from_bits(registers.carried()).is_some() && waits(tid, &registers) {
+        registers.carry(0);
+    }
+    registers
 }
 
 /// Has a task that would go on by `restart_syscall` make its call anew.
@@ -153,15 +117,21 @@ fn length(task: Task, timeout: Timeout) -> Option<Duration> {
         Timeout::Send(fd) => socket(task, fd, sockopt::Timeout::Send),
         Timeout::Splice(from, to) => socket(task, from, sockopt::Timeout::Recv)
             .or_else(|| socket(task, to, sockopt::Timeout::Send)),
-        Timeout::Connect(fd) => {
-            let length = socket(task, fd, sockopt::Timeout::Send)?;
-            let domain = sockopt::socket_domain(descriptor_of(task.pid, task.tid, fd).ok()?);
-            // There the end of the time is told in another way, and left to the kernel.
-            Some(match domain {
-                Ok(AddressFamily::UNIX) => Duration::MAX,
-                _ => length,
-            })
-        }
+        Timeout::Connect(fd) => socket(task, fd, sockopt::Timeout::Send),
+    }
+}
+
+/// What a call returns when its time is over.
+fn timed_out(task: Task, call: &WaitingCall) -> i64 {
+    const EAGAIN: i64 = -11;
+    let is_local = |fd| {
+        let socket = descriptor_of(task.pid, task.tid, fd).ok()?;
+        Some(sockopt::socket_domain(socket).ok()? == AddressFamily::UNIX)
+    };
+    match call.timeout {
+        // It waits for room in a queue, and no connection is under way.
+        Timeout::Connect(fd) if is_local(fd) == Some(true) => EAGAIN,
+        _ => call.timed_out,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod again;
 mod interrupted;
+mod mark;
 pub(crate) mod proc;
 mod registers;
 mod sharers;

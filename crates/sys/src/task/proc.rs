@@ -65,15 +65,6 @@ pub(crate) fn catches(tid: u32, signal: i32) -> bool {
     status.is_ok_and(|status| status.signals.caught >> (signal - 1) & 1 != 0)
 }
 
-/// Returns how often a task has given up its processor of its own accord.
-pub(crate) fn voluntary_switches(tid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-    line.trim().parse().ok()
-}
-
 /// Tells whether calls of any task of a process are filtered; true where that is not known.
 pub(crate) fn is_filtered(pid: u32) -> bool {
     let Ok(tids) = tasks(pid) else { return true };

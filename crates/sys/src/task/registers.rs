@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use space::{Errno, RegisterSet, TaskState};
 
+use super::interrupted::as_if_undisturbed;
 use super::{Halt, Task, proc};
 use crate::arch::{Registers, register_notes};
 use crate::raw::ptrace::{self, SIGINFO_SIZE};
@@ -52,7 +53,9 @@ pub(crate) fn task_state(task: Task) -> Result<TaskState, Errno> {
     let tid = task.tid;
     let mut registers = vec![RegisterSet {
         note: NT_PRSTATUS,
-        bytes: read_general(tid)?.to_bytes().to_vec(),
+        bytes: as_if_undisturbed(tid, read_general(tid)?)
+            .to_bytes()
+            .to_vec(),
     }];
     for &note in register_notes() {
         match read_set(tid, note) {

@@ -178,11 +178,10 @@ struct Asked {
 /// stopped, since only a stopped task can be detached by request.
 pub(crate) fn stop_all(
     sharers: &mut Sharers,
-    interrupted: &mut Interrupted,
+    interrupted: Interrupted,
     limit: Duration,
 ) -> Result<Stopped, StopError> {
     let begun = Instant::now();
-    interrupted.begin();
     sharers.forget_strangers();
     let mut stopped = Stopped {
         tasks: Vec::new(),
@@ -296,7 +295,7 @@ fn refused(tid: u32, errno: Errno, stopped: &mut Stopped) -> Result<bool, StopEr
 fn await_asked(
     stopped: &mut Stopped,
     asked: &mut Vec<Asked>,
-    interrupted: &mut Interrupted,
+    interrupted: Interrupted,
     begun: Instant,
     limit: Duration,
 ) -> Result<(), StopError> {
@@ -340,7 +339,7 @@ fn await_asked(
 
 /// Waits a little more for tasks whose stop comes too late, and lets each go: what it was
 /// interrupted in has to be put right. A task that nothing interrupts is not waited for.
-fn await_late(stopped: &mut Stopped, mut asked: Vec<Asked>, interrupted: &mut Interrupted) {
+fn await_late(stopped: &mut Stopped, mut asked: Vec<Asked>, interrupted: Interrupted) {
     const LIMIT: Duration = Duration::from_millis(100);
     let begun = Instant::now();
     while !asked.is_empty() && begun.elapsed() < LIMIT {
@@ -390,7 +389,7 @@ fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> 
 }
 
 /// Takes note of a task's stop; `None` where it has not stopped yet.
-fn take_stop(asked: &Asked, interrupted: &mut Interrupted) -> Result<Option<Task>, Errno> {
+fn take_stop(asked: &Asked, interrupted: Interrupted) -> Result<Option<Task>, Errno> {
     let halt = match wait::poll(asked.tid)? {
         None => return Ok(None),
         Some(Change::Ended) => return Err(Errno::ESRCH),
@@ -419,7 +418,7 @@ fn take_stop(asked: &Asked, interrupted: &mut Interrupted) -> Result<Option<Task
     };
     // A 32-bit task has other registers, and nobody to restart its calls; one that was killed
     // has none, and its end comes next.
-    match interrupted.restart(&mut task, Instant::now()) {
+    match interrupted.restart(&mut task) {
         Ok(()) | Err(Errno::EINVAL | Errno::ESRCH) => Ok(Some(task)),
         Err(errno) => Err(errno),
     }

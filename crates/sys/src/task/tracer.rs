@@ -48,20 +48,20 @@ impl Tracer {
     /// Stops all tasks, on a new thread.
     pub(crate) fn stop(
         sharers: &mut Sharers,
-        interrupted: &mut Interrupted,
+        interrupted: Interrupted,
         limit: Duration,
     ) -> Result<Self, StopError> {
         let (jobs, queue) = channel::<Job>();
         let (answer, answered) = channel();
         let deadline = Arc::<Deadline>::default();
         let kept = Arc::clone(&deadline);
-        let mut known = (sharers.clone(), std::mem::take(interrupted));
+        let mut known = sharers.clone();
         let thread = std::thread::Builder::new()
             .name("tracer".into())
             .spawn(move || {
                 // A new thread may wait for a processor while the tasks have them all.
                 let asked = Instant::now();
-                let stopped = stop_all(&mut known.0, &mut known.1, limit);
+                let stopped = stop_all(&mut known, interrupted, limit);
                 let (stopped, error) = match stopped {
                     Ok(stopped) => (Some(stopped), None),
                     Err(error) => (None, Some(error)),
@@ -77,10 +77,8 @@ impl Tracer {
                 tid: sharers.leader(),
                 errno: error.into(),
             })?;
-        let ((now_known, now_interrupted), asked, error) =
-            answered.recv().expect("the tracer answers before it ends");
+        let (now_known, asked, error) = answered.recv().expect("the tracer answers before it ends");
         *sharers = now_known;
-        *interrupted = now_interrupted;
         let tracer = Self {
             jobs: Some(jobs),
             thread: Some(thread),

@@ -15,7 +15,7 @@ use space::{Errno, Vaddr};
 use super::super::restart::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTSYS};
 use super::{CALL_LEN, NUMBER, PC, Registers, SP, SVC, call};
 use crate::arch::restart::EINTR;
-use crate::arch::{Reentry, Timeout, WaitingCall, int};
+use crate::arch::{Reentry, Timeout, WaitingCall, halves, int};
 use crate::raw::{memory, ptrace};
 use crate::task::{read_general, write_general};
 use crate::uapi::aarch64::NT_ARM_SYSTEM_CALL;
@@ -23,17 +23,51 @@ use crate::uapi::aarch64::NT_ARM_SYSTEM_CALL;
 /// The kernel decides about a restart before a tracer sees the stop.
 pub(crate) const DECIDES_BEFORE_STOP: bool = true;
 
+const IO_GETEVENTS: u64 = 4;
 const PSELECT6: u64 = 72;
 const PPOLL: u64 = 73;
 const FUTEX: u64 = 98;
 const NANOSLEEP: u64 = 101;
 const CLOCK_NANOSLEEP: u64 = 115;
 const RT_SIGSUSPEND: u64 = 133;
+const RT_SIGTIMEDWAIT: u64 = 137;
+const IO_PGETEVENTS: u64 = 292;
 
 /// No call.
 const NONE: i32 = -1;
 
 impl Registers {
+    /// The number of a call, as the kernel takes it.
+    fn number(&self) -> u64 {
+        halves::low(self.0[NUMBER])
+    }
+
+    /// Which register of a call the kernel takes the low half of: a descriptor in the first
+    /// argument, in whose place the result comes; or else the call's number.
+    fn carrier(&self) -> usize {
+        match self.number() {
+            IO_GETEVENTS | IO_PGETEVENTS | RT_SIGTIMEDWAIT => NUMBER,
+            _ => 0,
+        }
+    }
+
+    /// Tells whether bits can be carried along with the call that the task is in. Filters see all
+    /// of an argument.
+    pub(crate) fn can_carry(&self, filtered: bool) -> bool {
+        self.carrier() == NUMBER || !filtered
+    }
+
+    /// Has bits carried along with the call.
+    pub(crate) fn carry(&mut self, bits: u32) {
+        let register = &mut self.0[self.carrier()];
+        *register = halves::with_high(*register, bits);
+    }
+
+    /// Returns the bits that are carried along.
+    pub(crate) fn carried(&self) -> u32 {
+        halves::high(self.0[self.carrier()])
+    }
+
     /// Tells whether the task waits in a call that only `restart_syscall` can go on with.
     pub(crate) fn needs_restart_block(&self, tid: u32) -> bool {
         self.error() == Some(ERESTART_RESTARTBLOCK) && self.is_interrupted(tid)
@@ -47,7 +81,7 @@ impl Registers {
         const FUTEX_WAIT: u64 = 0;
         const FUTEX_WAIT_BITSET: u64 = 9;
         let [_, second, _, fourth, ..] = self.0;
-        match self.0[NUMBER] {
+        match self.number() {
             NANOSLEEP | call::RESTART_SYSCALL => Some(ERESTART_RESTARTBLOCK),
             CLOCK_NANOSLEEP if second & TIMER_ABSTIME == 0 => Some(ERESTART_RESTARTBLOCK),
             FUTEX
@@ -75,7 +109,7 @@ impl Registers {
 pub(crate) fn reentry(tid: u32, registers: &Registers) -> Option<Reentry> {
     let error = registers.error()?;
     registers.is_interrupted(tid).then(|| Reentry {
-        number: registers.0[NUMBER],
+        number: registers.number(),
         first_argument: registers.0[0],
         interrupted: registers.interrupted_by(error),
     })
@@ -120,13 +154,13 @@ fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
     const ETIME: i64 = -62;
     const IORING_ENTER_EXT_ARG: u64 = 8;
     let [_, _, third, fourth, fifth, ..] = registers.0;
-    Some(match registers.0[NUMBER] {
-        22 => (Timeout::millis(fourth), 0),         // epoll_pwait
-        441 => (Timeout::timespec(fourth), 0),      // epoll_pwait2
-        137 => (Timeout::timespec(third), EAGAIN),  // rt_sigtimedwait
+    Some(match registers.number() {
+        22 => (Timeout::millis(fourth), 0),    // epoll_pwait
+        441 => (Timeout::timespec(fourth), 0), // epoll_pwait2
+        RT_SIGTIMEDWAIT => (Timeout::timespec(third), EAGAIN),
         193 => (Timeout::Never, 0),                 // semop
         192 => (Timeout::timespec(fourth), EAGAIN), // semtimedop
-        4 | 292 => (Timeout::timespec(fifth), 0),   // io_getevents, io_pgetevents
+        IO_GETEVENTS | IO_PGETEVENTS => (Timeout::timespec(fifth), 0),
         426 if fourth & IORING_ENTER_EXT_ARG != 0 => (Timeout::UringArg(Vaddr(fifth)), ETIME),
         426 => (Timeout::Never, 0), // io_uring_enter
         _ => return None,
@@ -140,7 +174,7 @@ fn of_socket(registers: &Registers) -> Option<(Timeout, i64)> {
     const EAGAIN: i64 = -11;
     const EINPROGRESS: i64 = -115;
     let fd = int(registers.0[0]);
-    Some(match registers.0[NUMBER] {
+    Some(match registers.number() {
         // read, readv, accept, recvfrom, recvmsg, accept4, recvmmsg, preadv2
         63 | 65 | 202 | 207 | 212 | 242 | 243 | 286 => (Timeout::Receive(fd), EAGAIN),
         // write, writev, sendfile, sendto, sendmsg, sendmmsg, pwritev2
@@ -211,7 +245,7 @@ fn returned_from_handler(tid: u32, registers: &Registers) -> bool {
 
 /// Has a task that is at the entry of `restart_syscall` make its interrupted call anew.
 pub(crate) fn begin_anew(tid: u32, registers: &Registers) -> Result<(), Errno> {
-    let number = registers.0[NUMBER];
+    let number = registers.number();
     let mut now = read_general(tid)?;
     now.0[NUMBER] = number;
     write_general(tid, &now)?;

@@ -1,11 +1,13 @@
 //! x86_64: `struct user_regs_struct`, the system call convention, restarts
 //! (`arch_do_signal_or_restart` in `arch/x86/kernel/signal.c`) and signal frames.
 
+use std::sync::OnceLock;
+
 use space::{Errno, Vaddr};
 
 use super::restart::{EINTR, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS};
-use super::{Gadgets, Reentry, Timeout, WaitingCall, int};
-use crate::raw::ptrace;
+use super::{Gadgets, Reentry, Timeout, WaitingCall, halves, int};
+use crate::raw::{process, ptrace};
 use crate::task::write_general;
 use crate::uapi::x86_64::SigContext;
 
@@ -101,7 +103,25 @@ impl Registers {
 
     /// The number of the call that the task is in, if any.
     fn in_call(&self) -> Option<u64> {
-        (self.0[ORIG_RAX] != u64::MAX).then_some(self.0[ORIG_RAX])
+        let number = halves::low(self.0[ORIG_RAX]);
+        (number != u64::from(u32::MAX)).then_some(number)
+    }
+
+    /// Tells whether bits can be carried along with the call that the task is in. They are above
+    /// those that the kernel takes of the call's number, which nobody sees: not filters, and not
+    /// the task, since the call's result comes in their place.
+    pub(crate) fn can_carry(&self, _filtered: bool) -> bool {
+        numbers_are_short()
+    }
+
+    /// Has bits carried along with the call.
+    pub(crate) fn carry(&mut self, bits: u32) {
+        self.0[ORIG_RAX] = halves::with_high(self.0[ORIG_RAX], bits);
+    }
+
+    /// Returns the bits that are carried along.
+    pub(crate) fn carried(&self) -> u32 {
+        halves::high(self.0[ORIG_RAX])
     }
 
     /// Tells whether the task waits in a call that only `restart_syscall` can go on with.
@@ -194,6 +214,13 @@ impl Registers {
             ..SigContext::default()
         }
     }
+}
+
+/// Tells whether this kernel takes the low half of a call's number, as it does since 5.14.
+fn numbers_are_short() -> bool {
+    static ARE: OnceLock<bool> = OnceLock::new();
+    const ANY: u32 = 1;
+    *ARE.get_or_init(|| process::own_id(ANY).is_ok())
 }
 
 /// Tells what a task that was interrupted with `EINTR` waits for, where it may go on waiting.
