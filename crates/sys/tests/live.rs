@@ -269,6 +269,8 @@ fn a_stop_ends_by_itself_when_its_time_is_over() {
 
 /// Names the process that [`tool`] works on, where this program runs as the tool.
 const TOOL_TARGET: &str = "ONIONSKIN_TEST_TOOL_TARGET";
+/// Has it hold a duplicate until it is killed.
+const TOOL_HOLDS: &str = "ONIONSKIN_TEST_TOOL_HOLDS";
 
 /// Not a test by itself: what is killed by the test below.
 #[test]
@@ -278,6 +280,15 @@ fn tool() {
     };
     let pid = pid.parse().unwrap();
     println!("ready");
+    if std::env::var_os(TOOL_HOLDS).is_some() {
+        let mut target = Target::open(pid).unwrap();
+        target.refresh().unwrap();
+        target.stop(LIMIT).unwrap();
+        let _twin = target.fork(LIMIT).unwrap();
+        target.resume().unwrap();
+        println!("forked");
+        std::thread::park();
+    }
     loop {
         let (mut target, _) = attach(pid);
         target.stop(LIMIT).unwrap();
@@ -288,24 +299,58 @@ fn tool() {
     }
 }
 
+/// Starts the tool on a process and waits until it says that it is so far.
+fn start_tool(pid: u32, holds: bool, so_far: &str) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if holds {
+        command.env(TOOL_HOLDS, "1");
+    }
+    let mut tool = command
+        .args(["--exact", "tool", "--nocapture"])
+        .env(TOOL_TARGET, pid.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
+    assert!(
+        lines.any(|line| line.unwrap().contains(so_far)),
+        "the tool failed"
+    );
+    tool
+}
+
+#[test]
+fn what_a_killed_tool_left_behind_is_reaped_by_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut program = Program::start(directory.path());
+    let pid = program.child.id();
+    let mut tool = start_tool(pid, true, "forked");
+    tool.kill().unwrap();
+    tool.wait().unwrap();
+    let ended = || {
+        let processes = sys::procfs::processes().unwrap();
+        let stats = processes.into_iter().filter_map(|other| {
+            let stat = sys::procfs::Process::open(other).ok()?.stat().ok()?;
+            (stat.parent == pid).then_some(stat.state == sys::procfs::RunState::Zombie)
+        });
+        stats.collect::<Vec<bool>>()
+    };
+    let begun = Instant::now();
+    while ended() != [true] {
+        assert!(begun.elapsed() < LIMIT, "the duplicate lives on");
+    }
+    Target::open(pid).unwrap().refresh().unwrap();
+    assert_eq!(program.ask("?"), "bad=0 child=-1 errno=10");
+}
+
 #[test]
 fn the_tool_may_be_killed_at_any_moment() {
     let kills = std::env::var("ONIONSKIN_KILLS").map_or(150, |kills| kills.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::start(directory.path());
     for round in 0..kills {
-        let mut tool = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "tool", "--nocapture"])
-            .env(TOOL_TARGET, program.child.id().to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
-        assert!(
-            lines.any(|line| line.unwrap().contains("ready")),
-            "the tool failed"
-        );
+        let mut tool = start_tool(program.child.id(), false, "ready");
         // Spread over a cycle of a few milliseconds, evenly and without a seed to remember.
         std::thread::sleep(Duration::from_micros(round * 7919 % 9000));
         assert!(

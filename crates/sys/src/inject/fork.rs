@@ -4,18 +4,22 @@ use space::{Errno, Vaddr};
 
 use super::call::{Caller, InjectError};
 use crate::arch::{call, frame};
-use crate::procfs::Process;
+use crate::procfs::{self, Process, RunState};
 use crate::raw::process;
 use crate::raw::ptrace;
 use crate::raw::wait;
-use crate::task::wait_stop;
+use crate::task::{proc, wait_stop};
 
-/// `PTRACE_EVENT_CLONE`, which a child without an exit signal is announced by.
+/// `PTRACE_EVENT_CLONE`, which a child with another exit signal than `SIGCHLD` is announced by.
 const EVENT_CLONE: i32 = 3;
 /// The flags of the call: `CLONE_PARENT_SETTID`, the parent's memory gets the child's id;
 /// `CLONE_FILES` and `CLONE_FS`, so that a file that the parent closes is closed, and no pipe,
-/// connection or lock stays for as long as the child does. Nobody gets a signal.
-pub(super) const CLONE_FLAGS: u64 = 0x0010_0000 | 0x400 | 0x200;
+/// connection or lock stays for as long as the child does. In the lowest byte, the exit signal.
+pub(super) const CLONE_FLAGS: u64 =
+    0x0010_0000 | 0x400 | 0x200 | EXIT_SIGNAL.cast_unsigned() as u64;
+/// The signal that the parent is to get at the child's end: one that there is none of, so nothing
+/// is sent. It is what tells a child of ours from others of the process.
+const EXIT_SIGNAL: i32 = 229;
 /// What `clone` says to its tracer when a signal is pending.
 const ERESTARTNOINTR: i32 = -513;
 /// `__WALL`: children of any kind.
@@ -34,7 +38,7 @@ pub(crate) struct Child {
 
 /// Makes the caller's task fork.
 ///
-/// The child has no exit signal, so its parent hears nothing of it, and it starts on a stack
+/// The child's exit signal does not exist, so its parent hears nothing of it, and it starts on a stack
 /// whose only way leads to `exit_group`: were it ever let go, it could do nothing else. Should we
 /// die before the parent's registers are back, the parent waits for that child on its way back.
 ///
@@ -89,6 +93,22 @@ fn await_child(pid: u32, caller: &Caller<'_>) -> Result<(), InjectError> {
         // It was killed; the task that made it was not.
         None => Err(InjectError::Failed(Errno::ECHILD)),
     }
+}
+
+/// Finds ended children that a tool left behind which was killed.
+pub(crate) fn left_behind(pid: u32) -> Vec<Child> {
+    let processes = procfs::processes().unwrap_or_default();
+    let ours = processes.into_iter().filter(|&other| {
+        proc::stat(other).is_ok_and(|stat| {
+            let has_ended = stat.state == RunState::Zombie;
+            stat.parent == pid && stat.exit_signal == EXIT_SIGNAL && has_ended
+        })
+    });
+    ours.filter_map(|pid| {
+        let pid_inside = id_inside(pid)?;
+        Some(Child { pid, pid_inside })
+    })
+    .collect()
 }
 
 /// Returns the id that a process has in its own pid namespace, which is its parent's as well.

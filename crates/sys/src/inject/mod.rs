@@ -20,7 +20,7 @@ mod seccomp;
 
 pub use call::InjectError;
 pub(crate) use call::{Caller, Site, rehearse};
-pub(crate) use fork::{Child, end, fork, reap};
+pub(crate) use fork::{Child, end, fork, left_behind, reap};
 pub(crate) use seccomp::{Purpose, allows_restart};
 
 /// The arguments of the `userfaultfd` call that is injected.

@@ -58,7 +58,7 @@ pub struct Target {
     scratch: Option<PageRange>,
     sharers: Sharers,
     interrupted: Interrupted,
-    /// Ended duplicates that the process has not taken note of.
+    /// Ended duplicates that the process has not taken note of, also those of a tool that was killed.
     unreaped: Vec<Child>,
     stopped: Option<Arc<Tracer>>,
     stop_error: Option<StopError>,

@@ -11,6 +11,7 @@ use space::{Errno, PageSize};
 use super::track::Track;
 use super::view::View;
 use super::{OpenError, Target};
+use crate::inject;
 use crate::memory::SharedFiles;
 use crate::procfs::{ElfClass, Process, RunState, Status};
 use crate::task::{Interrupted, Sharers, proc};
@@ -64,7 +65,7 @@ impl Target {
             interrupted: Interrupted {
                 filtered: proc::is_filtered(pid),
             },
-            unreaped: Vec::new(),
+            unreaped: inject::left_behind(pid),
             stopped: None,
             stop_error: None,
             inject_error: None,

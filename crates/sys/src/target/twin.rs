@@ -125,3 +125,56 @@ impl AddressSpace for Twin {
         self.view.scan(scan, ranges, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use space::Freeze;
+
+    use crate::Target;
+    use crate::procfs::RunState;
+    use crate::programs::program;
+    use crate::raw::ptrace;
+    use crate::task::proc;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_twin_that_runs_can_only_exit() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut parent = Command::new(program("live", directory.path()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        let mut target = Target::open(parent.id()).unwrap();
+        target.refresh().unwrap();
+        target.stop(LIMIT).unwrap();
+        let twin = target.fork(LIMIT).unwrap();
+        target.resume().unwrap();
+        let pid = twin.child.pid;
+        let let_go = twin.tracer.run(move |_| {
+            ptrace::set_options(pid, 0)?;
+            ptrace::detach(pid, 0)
+        });
+        let_go.unwrap();
+        let begun = Instant::now();
+        while proc::stat(pid).unwrap().state != RunState::Zombie {
+            assert!(begun.elapsed() < LIMIT, "the duplicate lives on");
+        }
+        // The last field: how it ended.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        assert_eq!(stat.split_whitespace().last(), Some("0"), "{stat}");
+        // Its parent finds it, and finds nothing wrong with itself.
+        writeln!(parent.stdin.as_mut().unwrap(), "?").unwrap();
+        let answer = lines.next().unwrap().unwrap();
+        assert_eq!(answer, format!("bad=0 child={pid} errno=0"));
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+    }
+}
