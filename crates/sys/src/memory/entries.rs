@@ -8,7 +8,9 @@ use space::{Errno, PageCount, PageFlags, PageRange, PageRun, PageSize, Scan, Vad
 
 use super::frames::{Frames, frame};
 use crate::raw::scratch::ScratchPages;
-use crate::uapi::pagemap::{PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP};
+use crate::uapi::pagemap::{
+    PM_FILE, PM_GUARD, PM_MMAP_EXCLUSIVE, PM_PRESENT, PM_SOFT_DIRTY, PM_SWAP,
+};
 
 /// Bytes of pagemap that are read at once: whole page tables of any size of page.
 const PIECE: usize = 64 << 10;
@@ -149,6 +151,7 @@ fn flags_of(entry: u64, zero: Option<u64>) -> PageFlags {
         | has(PM_PRESENT, PageFlags::PRESENT)
         | has(PM_SWAP, PageFlags::SWAPPED)
         | has(PM_FILE, PageFlags::FILE)
+        | has(PM_GUARD, PageFlags::GUARD)
         | has(PM_SOFT_DIRTY, PageFlags::SOFT_DIRTY | PageFlags::WRITTEN)
 }
 
@@ -188,6 +191,37 @@ fn report(scan: &Scan, at: Vaddr, flags: PageFlags, page_size: PageSize, out: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guard_pages_are_told_from_swapped_ones_as_the_ioctl_tells_them() {
+        let page_size = crate::procfs::base_page_size();
+        let pages = ScratchPages::map(2, page_size, false).unwrap();
+        pages.write(0, 1);
+        pages.write(1, 1);
+        if let Err(errno) = pages.guard(1) {
+            println!("skipped: no guard pages: {errno}");
+            return;
+        }
+        let scan = Scan {
+            all_of: PageFlags::empty(),
+            any_of: PageFlags::PRESENT | PageFlags::SWAPPED,
+            report: PageFlags::GUARD,
+            rearm: space::Rearm::Keep,
+        };
+        let range = PageRange::new(pages.address(0), pages.address(2)).unwrap();
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let mut runs = Vec::new();
+        let mut entries = PagemapEntries::new(page_size);
+        entries.scan(&pagemap, &scan, &[range], &mut runs).unwrap();
+        let mut asked = Vec::new();
+        let mut scanner = crate::memory::PagemapScanner::new();
+        scanner.scan(&pagemap, &scan, &[range], &mut asked).unwrap();
+        if !asked.iter().any(|run| run.flags.contains(PageFlags::GUARD)) {
+            println!("skipped: this kernel does not tell of guard pages");
+            return;
+        }
+        assert_eq!(runs, asked);
+    }
 
     #[test]
     fn memory_that_was_only_read_is_of_zeros() {

@@ -67,13 +67,28 @@ impl ScratchPages {
     ///
     /// Panics if there is no such page.
     pub(crate) fn discard(&self, page: usize) -> Result<(), Errno> {
+        self.advise(page, libc::MADV_DONTNEED)
+    }
+
+    /// Makes a page a guard page, which nothing may touch (Linux 6.13).
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such page.
+    #[cfg(test)]
+    pub(crate) fn guard(&self, page: usize) -> Result<(), Errno> {
+        const MADV_GUARD_INSTALL: libc::c_int = 102;
+        self.advise(page, MADV_GUARD_INSTALL)
+    }
+
+    fn advise(&self, page: usize, advice: libc::c_int) -> Result<(), Errno> {
         let len = self.page_size.as_usize();
         let offset = page * len;
         assert!(offset < self.len, "the page is one of these");
         // SAFETY: the offset lies inside the mapping, as just checked.
         let at = unsafe { self.start.as_ptr().add(offset) };
         // SAFETY: 1. the page is ours. 2. no reference into the mapping is ever made.
-        let answer = unsafe { libc::madvise(at.cast(), len, libc::MADV_DONTNEED) };
+        let answer = unsafe { libc::madvise(at.cast(), len, advice) };
         check(answer.into()).map(drop)
     }
 }

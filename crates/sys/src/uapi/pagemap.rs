@@ -43,6 +43,8 @@ pub(crate) const PM_FRAME: u64 = (1 << 55) - 1;
 pub(crate) const PM_SOFT_DIRTY: u64 = 1 << 55;
 /// Bit 56: mapped by this process alone.
 pub(crate) const PM_MMAP_EXCLUSIVE: u64 = 1 << 56;
+/// Bit 58: a guard page (Linux 6.15), which looks like a swapped one else.
+pub(crate) const PM_GUARD: u64 = 1 << 58;
 /// Bit 61: a page of a file or of shared memory.
 pub(crate) const PM_FILE: u64 = 1 << 61;
 /// Bit 62: swapped out.
