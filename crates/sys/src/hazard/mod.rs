@@ -18,6 +18,7 @@ mod account;
 mod descriptors;
 mod kernel_shared;
 mod kind;
+mod moved;
 mod ring;
 mod scan;
 #[cfg(test)]

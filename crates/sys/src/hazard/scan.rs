@@ -7,6 +7,7 @@ use space::{Errno, Mapping, PageRange, PageSize, Protection, RangeSet, Vaddr};
 use super::descriptors::descriptor_holders;
 use super::kernel_shared::{is_aio_ring, is_io_uring, partner};
 use super::kind::Kind;
+use super::moved::is_gone;
 use super::ring::{Ring, RingError, pages_of};
 use super::{Danger, Hazards, Unproven, unaccounted_pins};
 use crate::procfs::{Descriptor, Process, ProcfsError, Stat};
@@ -35,7 +36,9 @@ pub fn inspect_process(
     mappings: &[Mapping],
     page_size: PageSize,
 ) -> Result<Hazards, ProcfsError> {
+    let task = living_task(process)?;
     let mut found = Findings {
+        memory_task: task.pid(),
         mappings,
         page_size,
         writable: writable(mappings),
@@ -55,7 +58,7 @@ pub fn inspect_process(
     }
     found.direct_io();
     found.workers(process)?;
-    found.pins(&living_task(process)?)?;
+    found.pins(&task)?;
     Ok(found.hazards)
 }
 
@@ -85,6 +88,8 @@ fn writable(mappings: &[Mapping]) -> Vec<PageRange> {
 
 /// What is known so far.
 struct Findings<'a> {
+    /// A task that has the memory.
+    memory_task: u32,
     mappings: &'a [Mapping],
     page_size: PageSize,
     writable: Vec<PageRange>,
@@ -221,6 +226,15 @@ impl Findings<'_> {
             self.poller(poller);
         }
         for range in ring.buffer_pages(self.page_size) {
+            if is_gone(self.memory_task, self.mappings, range, self.page_size) {
+                self.unproven(
+                    Danger::WhileTracked,
+                    format!(
+                        "memory that was registered with io_uring is not where it was, so that \
+                         the kernel may write into other memory (descriptor {number})"
+                    ),
+                );
+            }
             let reason = format!("a buffer is registered with io_uring (descriptor {number})");
             self.hazards.pinned.push((range, reason));
         }

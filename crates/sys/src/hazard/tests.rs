@@ -88,6 +88,20 @@ fn registered_buffers_are_exact_ranges() {
 }
 
 #[test]
+fn registered_memory_that_was_moved_is_reported() {
+    for case in ["moved", "moved_part", "moved_and_mapped"] {
+        let program = Program::start(case);
+        assert_eq!(program.line, "0\n", "{case}");
+        let hazards = program.hazards();
+        let [unproven] = &hazards.unproven[..] else {
+            panic!("{case}: {hazards:?}");
+        };
+        let reason = &unproven.reason;
+        assert!(reason.contains("not where it was"), "{case}: {reason}");
+    }
+}
+
+#[test]
 fn a_ring_that_is_not_mapped_is_reported() {
     let program = Program::start("unmapped_ring");
     let hazards = program.hazards();

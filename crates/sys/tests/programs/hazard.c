@@ -87,6 +87,38 @@ static void registered(void)
     printf("0x%lx %d\n", (long)a, io_register(ring, 0, two, 2));
 }
 
+// Registers a buffer and moves its memory, from page `first` on; something may come in its place.
+static void move_registered(int first, int in_place)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    int ring = setup(0);
+    map_ring(ring);
+    char *a = map(16 * page), *to = map(16 * page);
+    struct iovec one = {a, 4 * page};
+    int result = io_register(ring, 0, &one, 1);
+    char *from = a + first * page;
+    if (mremap(from, 4 * page, 4 * page, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+        result = -1;
+    if (in_place)
+        mmap(from, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    printf("%d\n", result);
+}
+
+static void moved(void)
+{
+    move_registered(0, 0);
+}
+
+static void moved_part(void)
+{
+    move_registered(2, 0);
+}
+
+static void moved_and_mapped(void)
+{
+    move_registered(0, 1);
+}
+
 static void unmapped_ring(void)
 {
     printf("%d\n", setup(0));
@@ -181,7 +213,7 @@ static const struct {
 } cases[] = {
     {"plain", plain},
     {"registered", registered},
-    {"unmapped_ring", unmapped_ring},
+    {"moved", moved}, {"moved_part", moved_part}, {"moved_and_mapped", moved_and_mapped}, {"unmapped_ring", unmapped_ring},
     {"poller", poller},
     {"direct_io", direct_io},
     {"direct_aio", direct_aio},
