@@ -1,5 +1,6 @@
 //! The memory of a process: reading it, scanning it, tracking its writes.
 
+mod anchor;
 mod entries;
 mod files;
 mod frames;
@@ -8,6 +9,7 @@ mod scan;
 mod soft_dirty;
 mod write_protect;
 
+pub(crate) use anchor::Anchor;
 pub(crate) use entries::PagemapEntries;
 pub(crate) use files::{SharedFiles, is_special};
 pub use reader::MemoryReader;

@@ -6,29 +6,33 @@ use std::sync::{Arc, RwLock};
 
 use space::{ByteLen, Errno, PageRange, PageSize, PageSource};
 
+use super::anchor::{Anchor, Found};
 use super::files::SharedFiles;
 use crate::raw::memory::{self, RANGES_MAX};
 
 /// Reads the memory of a process.
 ///
 /// Shared memory whose file we may open is read through the file, so that nothing is added to the
-/// process's page tables; all else with `process_vm_readv`; what the process itself may not read
-/// (`PROT_NONE`) through `/proc/PID/mem`.
+/// process's page tables; all else with `process_vm_readv`, unless the process has other memory by
+/// now; what the process itself may not read (`PROT_NONE`) through `/proc/PID/mem`.
 #[derive(Debug)]
 pub struct MemoryReader {
     pid: u32,
     page_size: PageSize,
     mem: File,
+    /// By what the memory is known; `None` if it can't be.
+    anchor: Option<Anchor>,
     files: RwLock<Arc<SharedFiles>>,
 }
 
 impl MemoryReader {
-    /// Makes a reader of process `pid`; `mem` is its `/proc/PID/mem`.
-    pub(crate) fn new(pid: u32, page_size: PageSize, mem: File) -> Self {
+    /// Makes a reader of process `pid`; `mem` is its `/proc/PID/mem`, `anchor` in the same memory.
+    pub(crate) fn new(pid: u32, page_size: PageSize, mem: File, anchor: Option<Anchor>) -> Self {
         Self {
             pid,
             page_size,
             mem,
+            anchor,
             files: RwLock::default(),
         }
     }
@@ -41,6 +45,37 @@ impl MemoryReader {
     /// Reads ranges that no file is known for; returns the bytes read before the first page that
     /// can't be.
     fn read_private(&self, ranges: &[PageRange], buf: &mut [u8]) -> Result<usize, Errno> {
+        let read = self.read_by_id(ranges, buf)?;
+        // Asked behind the reading: what comes after does not matter.
+        let found = self.anchor.map(|anchor| anchor.look(self.pid, &self.mem));
+        match found.unwrap_or(Found::Nothing) {
+            Found::Same => Ok(read),
+            Found::Other => Err(Errno::ESRCH),
+            Found::Nothing => self.read_by_file(ranges, buf),
+        }
+    }
+
+    /// Reads through `/proc/PID/mem` alone, which is slower.
+    fn read_by_file(&self, ranges: &[PageRange], buf: &mut [u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        for range in ranges {
+            let end = done + range.len().as_usize();
+            while done < end {
+                let at = range.end().0 - (end - done) as u64;
+                match self.mem.read_at(&mut buf[done..end], at) {
+                    Ok(0) => return Err(Errno::ESRCH),
+                    Ok(read) if read >= self.page_size.as_usize() => {
+                        done += read & !(self.page_size.as_usize() - 1);
+                    }
+                    Ok(_) | Err(_) => return Ok(done),
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads from whatever memory the process has.
+    fn read_by_id(&self, ranges: &[PageRange], buf: &mut [u8]) -> Result<usize, Errno> {
         let mut done = 0;
         for batch in ranges.chunks(RANGES_MAX) {
             let wanted: usize = batch.iter().map(|range| range.len().as_usize()).sum();
@@ -177,4 +212,93 @@ fn rest_of(
         .into_iter()
         .chain(batch[at + 1..].iter().copied())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::procfs::Process;
+
+    /// A shell that becomes another program at a line of input.
+    struct Shell(Child);
+
+    impl Shell {
+        fn start() -> Self {
+            let shell = Command::new("sh")
+                .args(["-c", "read line; exec sleep 1000"])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            Self(shell)
+        }
+
+        fn process(&self) -> Process {
+            Process::open(self.0.id()).unwrap()
+        }
+
+        /// Waits until it runs a program of that name.
+        fn becomes(&self, name: &str) {
+            let begun = Instant::now();
+            let is_so_far = || {
+                let name_now = self.process().stat().unwrap().name;
+                name_now == name && Anchor::find(self.0.id()).is_ok()
+            };
+            while !is_so_far() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "it does not");
+            }
+        }
+
+        /// The first page of its main program, and the last of its main stack.
+        fn pages(&self) -> [PageRange; 2] {
+            let page_size = crate::procfs::base_page_size();
+            let mut mappings = Vec::new();
+            let process = self.process();
+            process
+                .maps(page_size, &mut Vec::new(), &mut mappings)
+                .unwrap();
+            let stack = mappings.iter().find(|mapping| mapping.name == "[stack]");
+            let (first, last) = (mappings[0].range.start(), stack.unwrap().range.end());
+            let page =
+                |start| PageRange::from_pages(start, space::PageCount(1), page_size).unwrap();
+            [page(first), page(space::Vaddr(last.0 - page_size.bytes()))]
+        }
+
+        fn reader(&self, anchor: Option<Anchor>) -> MemoryReader {
+            let pid = self.0.id();
+            let mem = File::open(format!("/proc/{pid}/mem")).unwrap();
+            MemoryReader::new(pid, crate::procfs::base_page_size(), mem, anchor)
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn another_program_of_the_same_process_is_not_read() {
+        let mut shell = Shell::start();
+        shell.becomes("sh");
+        let known = shell.reader(Some(Anchor::find(shell.0.id()).unwrap()));
+        let unknown = shell.reader(None);
+        let page_size = crate::procfs::base_page_size().as_usize();
+        let (mut one, mut other) = (vec![0; 2 * page_size], vec![1; 2 * page_size]);
+        let whole = ByteLen(2 * page_size as u64);
+        assert_eq!(known.read(&shell.pages(), &mut one), Ok(whole));
+        assert_eq!(unknown.read(&shell.pages(), &mut other), Ok(whole));
+        assert!(one == other, "both ways lead to the same");
+        writeln!(shell.0.stdin.as_mut().unwrap()).unwrap();
+        shell.becomes("sleep");
+        let pages = shell.pages();
+        assert_eq!(known.read(&pages, &mut one), Err(Errno::ESRCH));
+        assert_eq!(unknown.read(&pages, &mut one), Err(Errno::ESRCH));
+        let now = shell.reader(Some(Anchor::find(shell.0.id()).unwrap()));
+        assert_eq!(now.read(&pages, &mut one), Ok(whole));
+    }
 }

@@ -16,7 +16,7 @@ impl Freeze for Target {
     type Twin = Twin;
 
     fn stop(&mut self, limit: Duration) -> Result<Duration, Errno> {
-        match Tracer::stop(&mut self.sharers, self.interrupted, limit) {
+        match self.stop_tasks(limit) {
             Ok(tracer) => {
                 let asked = tracer.asked();
                 self.stopped = Some(Arc::new(tracer));
@@ -126,7 +126,7 @@ impl Target {
     pub(super) fn reap_all(&mut self) -> Result<StopLength, Errno> {
         const LIMIT: Duration = Duration::from_secs(1);
         let begun = Instant::now();
-        Tracer::stop(&mut self.sharers, self.interrupted, LIMIT)
+        self.stop_tasks(LIMIT)
             .map_err(|error| self.keep(error))
             .and_then(|tracer| self.reap_stopped(&tracer))?;
         Ok(StopLength {

@@ -95,6 +95,17 @@ impl Target {
         !matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1..))
     }
 
+    /// Stops all tasks.
+    fn stop_tasks(&mut self, limit: Duration) -> Result<Tracer, StopError> {
+        let tracer = Tracer::stop(&mut self.sharers, self.interrupted, limit)?;
+        // Else its id may be another's, who is let go at once.
+        if self.is_alive() {
+            Ok(tracer)
+        } else {
+            Err(StopError::Gone { pid: self.pid })
+        }
+    }
+
     /// Returns why the last stop failed, in words; [`::space::Freeze`] tells only a number.
     pub fn stop_error(&self) -> Option<&StopError> {
         self.stop_error.as_ref()

@@ -6,7 +6,6 @@ use space::{AddressSpace, Errno, Mapping, PageFlags, PageRange, Rearm, Scan, Sto
 
 use super::Target;
 use super::track::Track;
-use crate::task::Tracer;
 
 /// The longest that stopping for a registration may take.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -32,10 +31,7 @@ impl Target {
         let begun = Instant::now();
         let tracer = match &self.stopped {
             Some(_) => None,
-            None => Some(
-                Tracer::stop(&mut self.sharers, self.interrupted, LIMIT)
-                    .map_err(|error| self.keep(error))?,
-            ),
+            None => Some(self.stop_tasks(LIMIT).map_err(|error| self.keep(error))?),
         };
         let done = self.register_stopped(ranges, &stale, outcome);
         if let Some(tracer) = tracer {

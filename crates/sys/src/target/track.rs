@@ -89,7 +89,7 @@ impl Target {
     pub fn could_inject(&mut self, limit: Duration) -> Result<(), TrackError> {
         let gadgets = self.find_gadgets()?;
         let pid = self.pid;
-        let tracer = Tracer::stop(&mut self.sharers, self.interrupted, limit)?;
+        let tracer = self.stop_tasks(limit)?;
         let answer = tracer.run(move |stopped| Ok(inject::rehearse(pid, gadgets, stopped)));
         drop(tracer);
         answer
@@ -105,7 +105,7 @@ impl Target {
         })?;
         self.find_gadgets()?;
         let begun = Instant::now();
-        let tracer = Tracer::stop(&mut self.sharers, self.interrupted, limit)?;
+        let tracer = self.stop_tasks(limit)?;
         let made = self.inject(&tracer, Purpose::Track, limit, |caller| {
             let fd = caller.call(call::USERFAULTFD, track_args())?;
             let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;

@@ -7,7 +7,7 @@ use space::{Errno, Mapping, PageRange, PageRun, PageSize, Scan};
 
 use super::layout::Layout;
 use super::scanner::Scanner;
-use crate::memory::MemoryReader;
+use crate::memory::{Anchor, MemoryReader};
 
 /// The memory that a task had when this was opened, whatever its process executes later.
 #[derive(Debug)]
@@ -30,7 +30,12 @@ impl View {
         let pagemap = open("pagemap")?;
         Ok(Self {
             page_size,
-            reader: Arc::new(MemoryReader::new(tid, page_size, mem)),
+            reader: Arc::new(MemoryReader::new(
+                tid,
+                page_size,
+                mem,
+                Anchor::find(tid).ok(),
+            )),
             scanner: Scanner::choose(&pagemap, page_size),
             layout: Layout::default(),
             maps: open("maps")?,
