@@ -25,7 +25,8 @@ pub use report::{Doctor, Finding, Row, Status, Strategy};
 use crate::procfs::base_page_size;
 use child::ProbeChild;
 
-/// Probes the kernel, and looks at process `pid` if one is given. That process is not touched.
+/// Probes the kernel, and looks at process `pid` if one is given: then the strategies are those for
+/// that process. It is not touched, but stands still for a moment if it has seccomp filters.
 pub fn probe(pid: Option<u32>) -> Doctor {
     let page_size = base_page_size();
     let mut features = BTreeMap::new();
@@ -35,13 +36,14 @@ pub fn probe(pid: Option<u32>) -> Doctor {
     let child = child.as_ref().map_err(|errno| *errno);
     tracking::probe(&mut features, page_size, child);
     tracing::probe(&mut features, child);
+    let process = pid.map(process::examine);
     let name = rustix::system::uname();
     Doctor {
         kernel: name.release().to_string_lossy().into_owned(),
         arch: name.machine().to_string_lossy().into_owned(),
         page_size: page_size.bytes(),
-        strategies: strategy::judge(&features),
+        strategies: strategy::judge(&features, process.as_deref().unwrap_or_default()),
         features,
-        process: pid.map(process::examine),
+        process,
     }
 }

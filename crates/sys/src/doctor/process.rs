@@ -53,7 +53,9 @@ pub(super) fn examine(pid: u32) -> Vec<Row> {
     add("user", user);
     let tasks = tasks(&process);
     add("tracer", tracer(&tasks));
-    add("seccomp", seccomp(pid, &tasks));
+    for (name, finding) in seccomp(pid, &tasks) {
+        add(name, finding);
+    }
     add("uninterruptible", uninterruptible(&tasks));
     if ours {
         add("program", program(&process));
@@ -66,6 +68,7 @@ pub(super) fn examine(pid: u32) -> Vec<Row> {
         let hazards = hazard::inspect(pid);
         add("userfaultfd", userfaultfd(&hazards));
         add("pinned", pinned(&hazards));
+        add("thp_split", huge_pages(&process));
     }
     rows
 }
@@ -150,29 +153,64 @@ fn tracer(tasks: &[Task]) -> Finding {
     .fix(format!("ps -fp {tracer}  # and end its tracing"))
 }
 
-/// What filters of system calls would do to the calls that are injected. Reading them takes a
-/// stop of the process, so one that has none is left alone.
-fn seccomp(pid: u32, tasks: &[Task]) -> Finding {
+/// What filters of system calls would do to the calls that are injected, for each purpose. Reading
+/// them takes a stop of the process, so one that has none is left alone.
+fn seccomp(pid: u32, tasks: &[Task]) -> [(&'static str, Finding); 3] {
     /// The longest that the stop may take.
     const LIMIT: Duration = Duration::from_millis(500);
+    const NAMES: [&str; 3] = ["seccomp_track", "seccomp_fork", "seccomp_reap"];
     let filtered = tasks
         .iter()
         .find(|task| task.status.seccomp != SeccompMode::Off);
     let Some(task) = filtered else {
-        return Finding::works("its system calls are not filtered");
+        let none = Finding::works("its system calls are not filtered");
+        return NAMES.map(|name| (name, none.clone()));
     };
-    let tid = task.tid;
-    let answer = Target::open(pid).map(|mut target| target.could_inject(LIMIT));
-    match answer {
-        Ok(Ok(())) => Finding::works(format!(
-            "thread {tid} has filters, which let the calls through that are injected"
+    let filters = format!("thread {} has filters", task.tid);
+    let answer = match Target::open(pid).map(|mut target| target.could_inject(LIMIT)) {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            let denied = Finding::denied(format!("{filters}; {error}"));
+            return NAMES.map(|name| (name, denied.clone()));
+        }
+        Err(error) => {
+            let denied = Finding::denied(format!("{filters}; {error}"));
+            return NAMES.map(|name| (name, denied.clone()));
+        }
+    };
+    let purposes = [
+        (answer.track, "a userfaultfd is made"),
+        (answer.fork, "a duplicate is made"),
+        (answer.reap, "the end of a duplicate is taken note of"),
+    ];
+    let found = purposes.map(|(answer, what)| match answer {
+        Ok(()) => Finding::works(format!(
+            "{filters}, which let the calls through by which {what}"
         )),
-        Ok(Err(error)) => Finding::denied(format!(
-            "thread {tid} has filters; {error}: nothing is injected, only the strategy freeze is \
-             left"
+        Err(error) => Finding::denied(format!(
+            "{filters}; {error}: the calls by which {what} are not injected"
         )),
-        Err(error) => Finding::denied(format!("thread {tid} has filters; {error}")),
-    }
+    });
+    let [track, fork, reap] = found;
+    [(NAMES[0], track), (NAMES[1], fork), (NAMES[2], reap)]
+}
+
+/// How much of it are huge pages: to arm a part of one splits it.
+fn huge_pages(process: &Process) -> Finding {
+    let smaps = match process.smaps(crate::procfs::base_page_size()) {
+        Ok(smaps) => smaps,
+        Err(error) => return refused("its huge pages", &error),
+    };
+    let huge: u64 = smaps.iter().map(|smap| smap.anonymous_huge.0).sum();
+    let resident: u64 = smaps.iter().map(|smap| smap.resident.0).sum();
+    Finding::works(match huge {
+        0 => "it has no huge pages that tracking would split".to_owned(),
+        _ => format!(
+            "{} of {} MiB resident are huge pages, which tracking splits where they are written",
+            huge >> 20,
+            resident >> 20
+        ),
+    })
 }
 
 fn uninterruptible(tasks: &[Task]) -> Finding {
@@ -197,7 +235,7 @@ fn program(process: &Process) -> Finding {
             Finding::missing("32-bit programs can't be snapshotted")
         }
         Ok(Some(kind)) => Finding::works(format!("64-bit, machine {}", kind.machine)),
-        Ok(None) => Finding::missing("its file is no ELF program"),
+        Ok(None) => Finding::works("its file is no ELF program: its registers tell what it is"),
         Err(error) => refused("its program", &error),
     }
 }

@@ -2,26 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use super::report::{Finding, Status, Strategy};
+use super::report::{Finding, Row, Status, Strategy};
 
-/// Tells of each strategy whether it works.
+/// Tells of each strategy whether it works, for the process that `rows` are about if there are any.
 ///
 /// Stopping and reading are needed by all; the rest is what each adds.
-pub(super) fn judge(features: &BTreeMap<String, Finding>) -> BTreeMap<String, Strategy> {
+pub(super) fn judge(
+    features: &BTreeMap<String, Finding>,
+    rows: &[Row],
+) -> BTreeMap<String, Strategy> {
     let stop = ["ptrace", "process_vm_readv"];
     let protect = ["wp_async", "pagemap_scan_wp_matching", "pidfd_getfd"];
-    let freeze = all(features, &stop, "stops the process and reads its memory");
+    let any = [
+        "process",
+        "kernel_thread",
+        "zombie",
+        "user",
+        "tracer",
+        "program",
+        "shared_memory",
+    ];
+    let freeze = hindered(rows, &any)
+        .unwrap_or_else(|| all(features, &stop, "stops the process and reads its memory"));
     let works = freeze.status == Status::Works;
     let fork = if works {
-        strategy(Status::Works, "a forked child holds the memory still")
+        hindered(rows, &["seccomp_fork", "seccomp_reap"])
+            .unwrap_or_else(|| strategy(Status::Works, "a forked child holds the memory still"))
     } else {
         freeze.clone()
     };
-    let protected = all(
-        features,
-        &protect,
-        "asynchronous write protection notices writes",
-    );
+    let protected = hindered(rows, &["seccomp_track"]).unwrap_or_else(|| {
+        let works = "asynchronous write protection notices writes";
+        all(features, &protect, works)
+    });
     let soft_dirty = all(
         features,
         &["soft_dirty"],
@@ -37,6 +50,17 @@ pub(super) fn judge(features: &BTreeMap<String, Finding>) -> BTreeMap<String, St
     [("precopy", precopy), ("fork", fork), ("freeze", freeze)]
         .map(|(name, strategy)| (name.to_owned(), strategy))
         .into()
+}
+
+/// The first of some things about the process that stands in the way, if one does.
+fn hindered(rows: &[Row], names: &[&str]) -> Option<Strategy> {
+    let row = rows
+        .iter()
+        .find(|row| names.contains(&row.name.as_str()) && !row.finding.is_good())?;
+    Some(strategy(
+        row.finding.status,
+        &format!("{}: {}", row.name, row.finding.why),
+    ))
 }
 
 /// Works if all of `needed` do; else says what the first that does not lacks.
@@ -76,7 +100,31 @@ mod tests {
             true => Finding::denied("test"),
             false => Finding::works("test"),
         };
-        judge(&ALL.map(|name| (name.to_owned(), finding(name))).into())
+        judge(
+            &ALL.map(|name| (name.to_owned(), finding(name))).into(),
+            &[],
+        )
+    }
+
+    /// Which strategies are left where one thing about a process stands in the way.
+    fn left(name: &str) -> [bool; 3] {
+        let features = ALL[..5].iter();
+        let features = features.map(|&name| (name.to_owned(), Finding::works("test")));
+        let rows = [Row {
+            name: name.to_owned(),
+            finding: Finding::denied("test"),
+        }];
+        let strategies = judge(&features.collect(), &rows);
+        ["precopy", "fork", "freeze"].map(|name| strategies[name].status == Status::Works)
+    }
+
+    #[test]
+    fn what_a_process_leaves() {
+        assert_eq!(left("tracer"), [false; 3]);
+        assert_eq!(left("seccomp_track"), [false, true, true]);
+        assert_eq!(left("seccomp_fork"), [true, false, true]);
+        assert_eq!(left("seccomp_reap"), [true, false, true]);
+        assert_eq!(left("uninterruptible"), [true; 3]);
     }
 
     fn works(missing: &[&str]) -> [bool; 3] {

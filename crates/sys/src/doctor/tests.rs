@@ -297,7 +297,7 @@ fn a_plain_process_has_nothing_in_the_way() {
     let rows = rows(child.0.id());
     for name in [
         "tracer",
-        "seccomp",
+        "seccomp_track",
         "program",
         "pinned",
         "vfork",
@@ -306,7 +306,7 @@ fn a_plain_process_has_nothing_in_the_way() {
         let finding = row(&rows, name);
         // Whoever runs the tests may have filtered them.
         assert!(
-            finding.is_good() || name == "seccomp",
+            finding.is_good() || name == "seccomp_track",
             "{name}: {finding:?}"
         );
     }
@@ -386,9 +386,33 @@ fn a_vfork_in_flight_is_seen_from_both_sides() {
 fn filters_and_userfaultfds_of_its_own_are_seen() {
     let child = program("filter");
     let rows = rows(child.0.id());
-    assert!(row(&rows, "seccomp").why.contains("filters"), "{rows:?}");
-    assert_eq!(row(&rows, "seccomp").is_good(), is_root());
+    for name in ["seccomp_track", "seccomp_fork", "seccomp_reap"] {
+        assert!(row(&rows, name).why.contains("filters"), "{rows:?}");
+        assert_eq!(row(&rows, name).is_good(), is_root(), "{rows:?}");
+    }
     assert_eq!(row(&rows, "userfaultfd").status, Status::Denied);
+}
+
+#[test]
+fn a_filter_that_kills_one_call_leaves_the_others() {
+    if !is_root() {
+        println!("skipped: it takes root to read filters");
+        return;
+    }
+    let child = program("kills_userfaultfd");
+    let doctor = probe(Some(child.0.id()));
+    let rows = doctor.process.unwrap();
+    let track = row(&rows, "seccomp_track");
+    assert_eq!(track.status, Status::Denied);
+    assert!(track.why.contains("userfaultfd"), "{track:?}");
+    for name in ["seccomp_fork", "seccomp_reap"] {
+        assert!(row(&rows, name).is_good(), "{rows:?}");
+    }
+    let strategies = doctor.strategies;
+    assert_eq!(strategies["fork"].status, Status::Works, "{strategies:?}");
+    let precopy = &strategies["precopy"];
+    let by_bits = doctor.features["soft_dirty"].is_good();
+    assert_eq!(precopy.status == Status::Works, by_bits, "{precopy:?}");
 }
 
 /// A 32-bit program that only waits: `pause` by `int 0x80`, for ever.

@@ -125,8 +125,15 @@ fn feature(bit: u64) -> Finding {
     match crate::raw::userfaultfd::api(fd.as_fd(), &mut api) {
         Ok(()) if api.features & bit != 0 => Finding::works(format!("{what} succeeds")),
         Ok(()) => Finding::missing(format!("{what} succeeds, but the feature is not granted")),
-        Err(Errno::EPERM) => Finding::failed(what, Errno::EPERM)
-            .fix("sudo setcap cap_sys_ptrace+ep the program, or run it as root"),
+        Err(Errno::EPERM) => Finding::failed(what, Errno::EPERM).fix(may_trace_command()),
         Err(errno) => Finding::failed(what, errno).fix("boot a newer kernel"),
     }
+}
+
+/// The command that gives this program the right to trace.
+fn may_trace_command() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "onionskin".into());
+    // In quotes, for a path may have blanks.
+    let path = program.to_string_lossy().replace('\'', r"'\''");
+    format!("sudo setcap cap_sys_ptrace+ep '{path}'")
 }

@@ -102,13 +102,29 @@ pub(crate) struct Caller<'a> {
     stop_signal: bool,
 }
 
-/// Tells whether one of the stopped tasks could make the calls of every purpose, and makes none.
-pub(crate) fn rehearse(pid: u32, gadgets: Gadgets, stopped: &Stopped) -> Result<(), InjectError> {
-    let (task, _) = candidate::pick(pid, stopped).ok_or(InjectError::NoTask)?;
-    for purpose in [Purpose::Track, Purpose::Fork, Purpose::Reap] {
-        seccomp::plan(task, purpose, gadgets.call)?;
+/// Whether the calls of each purpose could be made, or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rehearsed {
+    /// To have writes tracked.
+    pub(crate) track: Result<(), InjectError>,
+    /// To make a duplicate.
+    pub(crate) fork: Result<(), InjectError>,
+    /// To take note of a duplicate's end.
+    pub(crate) reap: Result<(), InjectError>,
+}
+
+/// Tells whether one of the stopped tasks could make the calls of each purpose, and makes none.
+pub(crate) fn rehearse(pid: u32, gadgets: Gadgets, stopped: &Stopped) -> Rehearsed {
+    let task = candidate::pick(pid, stopped).ok_or(InjectError::NoTask);
+    let plan = |purpose| {
+        let (task, _) = task?;
+        seccomp::plan(task, purpose, gadgets.call).map(drop)
+    };
+    Rehearsed {
+        track: plan(Purpose::Track),
+        fork: plan(Purpose::Fork),
+        reap: plan(Purpose::Reap),
     }
-    Ok(())
 }
 
 impl<'a> Caller<'a> {

@@ -19,7 +19,7 @@ mod scratch;
 mod seccomp;
 
 pub use call::InjectError;
-pub(crate) use call::{Caller, Site, rehearse};
+pub(crate) use call::{Caller, Rehearsed, Site, rehearse};
 pub(crate) use fork::{Child, end, fork, left_behind, reap};
 pub(crate) use seccomp::{Purpose, allows_restart};
 

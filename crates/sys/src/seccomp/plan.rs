@@ -4,6 +4,7 @@ use space::Errno;
 
 use super::filter::Filter;
 use super::verdict::{SeccompData, Verdict, evaluate};
+use crate::arch::call;
 
 /// What seccomp does to a task, as far as it could be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,25 +73,25 @@ pub struct Call {
 #[non_exhaustive]
 pub enum Reason {
     /// A filter would end the process or the thread.
-    #[error("the target's seccomp filter would kill it at the system call {nr}")]
+    #[error("the target's seccomp filter would kill it at the system call {}", named(*.nr))]
     Kill {
         /// The number of the call.
         nr: u32,
     },
     /// A filter would send a `SIGSYS`.
-    #[error("the target's seccomp filter would send it a SIGSYS at the system call {nr}")]
+    #[error("the target's seccomp filter would send it a SIGSYS at the system call {}", named(*.nr))]
     Trap {
         /// The number of the call.
         nr: u32,
     },
     /// A filter would ask a supervisor, who knows nothing of us and may take its time.
-    #[error("the target's seccomp filter would pass the system call {nr} to its supervisor")]
+    #[error("the target's seccomp filter would pass the system call {} to its supervisor", named(*.nr))]
     Supervisor {
         /// The number of the call.
         nr: u32,
     },
     /// A filter would stop the call for a tracer.
-    #[error("the target's seccomp filter would stop the system call {nr} for a tracer")]
+    #[error("the target's seccomp filter would stop the system call {} for a tracer", named(*.nr))]
     Tracer {
         /// The number of the call.
         nr: u32,
@@ -98,6 +99,21 @@ pub enum Reason {
     /// The filters are not known.
     #[error("the target's seccomp filters can't be read ({0}); it takes CAP_SYS_ADMIN")]
     Unreadable(Errno),
+}
+
+/// Names a call that we inject; another keeps its number.
+fn named(nr: u32) -> String {
+    let name = match u64::from(nr) {
+        call::CLONE => "clone",
+        call::CLOSE => "close",
+        call::EXIT_GROUP => "exit_group",
+        call::RESTART_SYSCALL => "restart_syscall",
+        call::RT_SIGRETURN => "rt_sigreturn",
+        call::USERFAULTFD => "userfaultfd",
+        call::WAIT4 => "wait4",
+        _ => return format!("number {nr}"),
+    };
+    name.to_owned()
 }
 
 /// What users can do about a [`Plan::Never`].

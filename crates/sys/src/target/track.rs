@@ -8,7 +8,7 @@ use space::{Errno, PageRange, StopLength, Tracking, Vaddr};
 use super::scanner::Scanner;
 use super::{Target, TrackError, absent};
 use crate::arch::{Gadgets, call};
-use crate::inject::{self, Caller, InjectError, Purpose, Site, track_args};
+use crate::inject::{self, Caller, InjectError, Purpose, Rehearsed, Site, track_args};
 use crate::memory::{SoftDirty, WriteProtect};
 use crate::task::{Stopped, Tracer};
 use crate::uapi::pagemap::{PM_FRAME, PM_SOFT_DIRTY};
@@ -79,22 +79,20 @@ impl Target {
         })
     }
 
-    /// Tells whether the process could be made to call the kernel, its seccomp filters included.
+    /// Tells for what the process could be made to call the kernel, its seccomp filters included.
     /// This stops it for a moment, and makes it call nothing.
     ///
     /// # Errors
     ///
-    /// [`TrackError::Inject`] with the reason against it, [`TrackError::Stop`] where it could not
-    /// be stopped.
-    pub fn could_inject(&mut self, limit: Duration) -> Result<(), TrackError> {
+    /// [`TrackError::Inject`] where it has no code for calls, [`TrackError::Stop`] where it could
+    /// not be stopped.
+    pub(crate) fn could_inject(&mut self, limit: Duration) -> Result<Rehearsed, TrackError> {
         let gadgets = self.find_gadgets()?;
         let pid = self.pid;
         let tracer = self.stop_tasks(limit)?;
         let answer = tracer.run(move |stopped| Ok(inject::rehearse(pid, gadgets, stopped)));
         drop(tracer);
-        answer
-            .map_err(InjectError::from)?
-            .map_err(TrackError::Inject)
+        Ok(answer.map_err(InjectError::from)?)
     }
 
     /// Has the process make a userfaultfd, takes it over and closes the process's own.

@@ -32,11 +32,27 @@ static void filter_and_userfaultfd(void)
     ready();
 }
 
+static void kills_userfaultfd(void)
+{
+    struct sock_filter one[] = {
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, 0},
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_userfaultfd},
+        {BPF_RET, 0, 0, SECCOMP_RET_KILL_PROCESS},
+        {BPF_RET, 0, 0, SECCOMP_RET_ALLOW},
+    };
+    struct sock_fprog program = {4, one};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, 2, &program);
+    ready();
+}
+
 int main(int count, char **args)
 {
     if (count == 2 && strcmp(args[1], "vfork") == 0)
         vfork_in_flight();
     if (count == 2 && strcmp(args[1], "filter") == 0)
         filter_and_userfaultfd();
+    if (count == 2 && strcmp(args[1], "kills_userfaultfd") == 0)
+        kills_userfaultfd();
     return 2;
 }
