@@ -14,7 +14,7 @@ struct Feature {
     probe: &'static str,
 }
 
-const FEATURES: [Feature; 23] = [
+const FEATURES: [Feature; 24] = [
     Feature {
         name: "collapse-read-only",
         lacking: "memory without a writable page is not collapsed (before Linux 6.18)",
@@ -28,6 +28,14 @@ const FEATURES: [Feature; 23] = [
         probe: "userfaultfd u0 nonblock\napi u0 0xaa minor-shmem|wp-hugetlbfs-shmem\nmemfd f0 0\n\
                 ftruncate f0 1p\nmmap @0 1p r|w shared|fixed f0 0\nmmap @1p 1p r|w shared|fixed f0 0\n\
                 register u0 @0 1p minor|wp\nstore @1p 1\ncontinue u0 @0 1p wp\n",
+    },
+    Feature {
+        name: "fork-keeps-wp",
+        lacking: "a pinned huge page loses its protection when it is copied at fork (before Linux 6.4)",
+        probe: "userfaultfd u0 nonblock\napi u0 0xaa wp-hugetlbfs-shmem|event-fork\n\
+                mmap @0 1h r|w private|fixed|anon|hugetlb - 0\nstore @0 1\nring r0\npin r0 @0 1h\n\
+                thread l2\nregister u0 @0 1h wp\nwriteprotect u0 @0 1h wp\nfork l1 => blocked\n\
+                l2: read-event u0 u1 => 32 event=fork\nl1: load @0 => 1\n  see @0 PW\n",
     },
     Feature {
         name: "hugetlb",
