@@ -182,6 +182,12 @@ fn a_death_half_way_is_an_error_and_not_ours() {
 #[test]
 fn a_process_whose_first_thread_ended_is_taken() {
     let target = Target::start("storm", &["--mode", "die", "--how", "thread"]);
+    // It ends after it has said that it is ready.
+    let until = Instant::now() + Duration::from_secs(60);
+    while !states(target.pid()).contains(&'Z') {
+        assert!(Instant::now() < until, "the first thread does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
         if tool.can(strategy, "transparent without a first thread") {
