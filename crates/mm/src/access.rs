@@ -111,6 +111,11 @@ fn reach_for(
     }
 }
 
+/// Tells whether an address can be read without a fault.
+pub(crate) fn is_readable(world: &World, mm: &mut Mm, addr: u64) -> bool {
+    hardware(world, mm, addr, Kind::Load).is_some()
+}
+
 /// What hardware does: finds the frame if the entry allows the access, and sets its bits.
 #[inline]
 fn hardware(world: &World, mm: &mut Mm, addr: u64, kind: Kind) -> Option<Pfn> {

@@ -146,7 +146,8 @@ pub(crate) enum Progress {
         /// How the call ends.
         result: Result<u64, Errno>,
     },
-    /// `userfaultfd_remove`: the event was queued, the pages are to be removed now.
+    /// `userfaultfd_remove`: the event was queued, the pages are to be removed now, perhaps when the
+    /// file's lock is free.
     Remove {
         /// What is waited for.
         wait: Wait,
@@ -159,9 +160,11 @@ pub(crate) enum Progress {
         wait: Wait,
         /// How many bytes were copied before.
         done: u64,
+        /// How many are copied at once: a page of the range.
+        unit: u64,
     },
-    /// `madvise_inject_error`: a page has a fault of its own.
-    Inject {
+    /// `madvise_inject_error`, `madvise_populate`: a page has a fault of its own.
+    Walk {
         /// The call goes on at this address.
         at: u64,
     },

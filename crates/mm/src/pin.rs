@@ -47,6 +47,15 @@ impl Pins {
         self.list.get_mut(index(id))?.take()
     }
 
+    /// One process more has the ring; `None` if there is no such pin.
+    pub(crate) fn share(&mut self, id: PinId, pid: Pid) -> Option<()> {
+        let pin = self.list.get_mut(index(id))?.as_mut()?;
+        if !pin.holders.contains(&pid) {
+            pin.holders.push(pid);
+        }
+        Some(())
+    }
+
     /// A child has the rings of its parent.
     pub(crate) fn fork(&mut self, parent: Pid, child: Pid) {
         for pin in self.list.iter_mut().flatten() {

@@ -46,6 +46,12 @@ pub(crate) fn move_page_tables(
                 continue;
             }
         }
+        // The new addresses get tables whether or not anything moves there.
+        let mut at_target = target;
+        while at_target < target + (run.end - run.start) {
+            mm.tables.alloc_to(at_target, 0);
+            at_target = (at_target & !(pmd_size - 1)) + pmd_size;
+        }
         let mut slot = run.slot;
         let mut addr = run.start;
         while addr < run.end {

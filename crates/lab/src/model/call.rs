@@ -403,7 +403,12 @@ impl Model {
             Op::Pin { ring, address, len } => {
                 let span = (self.address(address), self.len(len));
                 let ring = self.ring_of(tid, ring)?;
-                self.rings.pin(&mut self.machine, tid, ring, span)?;
+                let pin = self.rings.pin(&mut self.machine, tid, ring, span)?;
+                let holders = self.ring_slots.iter();
+                let holders = holders.filter(|(_, rings)| rings.values().any(|had| *had == ring));
+                for (&pid, _) in holders {
+                    self.machine.share_pin(pin, pid)?;
+                }
                 Ok(0)
             }
             Op::Unpin { ring } => {

@@ -51,14 +51,14 @@ impl Rings {
         tid: Tid,
         ring: RingId,
         (start, len): (u64, u64),
-    ) -> Result<(), Halt> {
+    ) -> Result<PinId, Halt> {
         let buffer = &mut self.0[ring.0].1;
         if buffer.is_some() {
             return Err(Errno::EBUSY.into());
         }
         let pin = machine.pin_buffer(tid, start, len)?;
         *buffer = Some(Buffer { pin, start, len });
-        Ok(())
+        Ok(pin)
     }
 
     pub(super) fn unpin(&mut self, machine: &mut Machine, ring: RingId) -> Result<(), Errno> {

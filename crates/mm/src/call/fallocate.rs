@@ -63,11 +63,14 @@ impl Machine {
         if i64::try_from(offset + len).is_err() {
             return Err(EFBIG.into());
         }
+        if kind != 0 && kind != flag::FALLOC_PUNCH_HOLE {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         self.world.locks.check(Lock::File(file), tid)?;
-        let done = match kind {
-            0 => self.preallocate(file, offset, len, keeps_size),
-            flag::FALLOC_PUNCH_HOLE => self.punch_hole(file, offset, len),
-            _ => Err(Errno::EOPNOTSUPP),
+        let done = if kind == 0 {
+            self.preallocate(file, offset, len, keeps_size)
+        } else {
+            self.punch_hole(file, offset, len)
         };
         done.map_err(Stop::Failed)
     }

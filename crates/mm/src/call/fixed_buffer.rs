@@ -6,7 +6,7 @@ use space::Errno;
 
 use crate::folio::Pfn;
 use crate::gup::{self, Foll};
-use crate::machine::{Machine, Tid};
+use crate::machine::{Machine, Pid, Tid};
 use crate::pin::{Pin, PinId};
 use crate::stop::Stop;
 
@@ -57,6 +57,15 @@ impl Machine {
         }
         mm.has_pinned = true;
         Ok(world.pins.add(pages, addr - first, len, mm.pid))
+    }
+
+    /// Another process has the ring of a pin, too: the pin outlives the one that made it.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` for a pin that is not there.
+    pub fn share_pin(&mut self, pin: PinId, pid: Pid) -> Result<(), Errno> {
+        self.world.pins.share(pin, pid).ok_or(Errno::EBADF)
     }
 
     /// What a device finds in the pinned pages.

@@ -8,6 +8,8 @@ use space::Errno;
 
 use super::mmap::free_area;
 use super::munmap::unmap_for;
+use crate::entry::{Bits, Entry};
+use crate::folio::FolioFlags;
 use crate::gup;
 use crate::machine::{Machine, Mm, Process, Tid, World};
 use crate::relocate::move_page_tables;
@@ -397,12 +399,37 @@ fn move_vma(world: &mut World, process: &mut Process, remap: &Remap) -> Result<u
 fn leave_empty(world: &mut World, mm: &mut Mm, remap: &Remap, end: u64) {
     let index = mm.vmas.find_index(remap.addr);
     let merged = mm.vmas.at(index).contains(remap.new_addr);
+    if mm.vmas.at(index).has(VmaFlags::LOCKED) {
+        let (start, end) = (mm.vmas.at(index).start, mm.vmas.at(index).end);
+        keep_mlocked(world, mm, start, end);
+    }
     let vma = mm.vmas.at_mut(index);
     vma.flags -= VmaFlags::LOCKED_MASK;
     if !merged && vma.start == remap.addr && vma.end == end {
         world.anon_vmas.unlink(vma);
         vma.anon_vma = None;
         vma.chain.clear();
+    }
+}
+
+/// The mapping is not locked any more, but nobody tells the pages that stayed (`munlock_folio`): they
+/// can't be reclaimed as long as they live.
+fn keep_mlocked(world: &mut World, mm: &Mm, start: u64, end: u64) {
+    let page_size = world.page_size();
+    let mut at = start;
+    while let Some(run) = mm.tables.next_run(at, end) {
+        at = run.end;
+        let mut addr = run.start;
+        while addr < run.end {
+            let (slot, entry) = mm.tables.lookup(addr);
+            if let Entry::Present(present) = entry
+                && !present.has(Bits::SPECIAL)
+            {
+                let pfn = crate::access::frame_of(world, mm, present, addr, slot.level);
+                world.frames.folio_mut(pfn).flags |= FolioFlags::MLOCKED;
+            }
+            addr += page_size;
+        }
     }
 }
 

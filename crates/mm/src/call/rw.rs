@@ -6,7 +6,7 @@
 use space::Errno;
 
 use super::pipe;
-use crate::access::{Kind, reach, within_page};
+use crate::access::{Kind, reach_by_kernel, within_page};
 use crate::file::{Cached, FileId, shmem};
 use crate::folio::{FolioFlags, FrameFlags, Pfn, ZERO_PFN};
 use crate::gup;
@@ -22,7 +22,7 @@ fn most(world: &World) -> u64 {
 }
 
 /// A length in bytes as an index.
-pub(super) fn narrow(len: u64) -> usize {
+pub(crate) fn narrow(len: u64) -> usize {
     usize::try_from(len).expect("a length of a call fits usize")
 }
 
@@ -272,12 +272,9 @@ fn write_file(
             None => {}
             Some(Stop::Blocked(wait)) => return Err(Stop::Blocked(wait)),
             Some(stop) if done == 0 => return Err(stop),
+            // The next round tries the rest: the file may reach to what is read by now.
+            Some(_) if copied > 0 => {}
             Some(_) => {
-                // The next round finds its page, too, before it finds out that nothing follows.
-                if copied > 0 {
-                    let index = (offset + done) >> world.page_shift();
-                    shmem::get_or_make(world, id, index);
-                }
                 break;
             }
         }
@@ -296,7 +293,7 @@ pub(super) fn copy_some(
     let mut done = 0;
     while done < buf.len() {
         let at = addr + u64::try_from(done).expect("a length fits");
-        let pfn = match reach(world, mm, tid, at, Kind::Load) {
+        let pfn = match reach_by_kernel(world, mm, tid, at, Kind::Load) {
             Ok(pfn) => pfn,
             Err(trap) => return (done, Some(trap.into())),
         };

@@ -60,7 +60,10 @@ pub(crate) fn punch_hole(machine: &mut Machine, id: FileId, offset: u64, len: u6
     let page_shift = machine.world.page_shift();
     let first = offset.div_ceil(1 << page_shift);
     let behind = (offset + len) >> page_shift;
-    if first < behind {
+    if behind == 0 {
+        // `unmap_end` is below zero, which counts as very high: all that follows is unmapped.
+        unmap(machine, id, first, u64::MAX, false);
+    } else if first < behind {
         unmap(machine, id, first, behind, false);
     }
     remove(machine, id, offset, offset + len);

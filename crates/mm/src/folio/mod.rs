@@ -73,7 +73,7 @@ bitflags! {
         const HUGETLB = 1 << 3;
         /// Holds data; a hugetlb folio that came by a failed copy does not.
         const UPTODATE = 1 << 4;
-        /// `PG_mlocked`.
+        /// `PG_mlocked` that outlives the lock of a mapping; locked mappings speak for themselves.
         const MLOCKED = 1 << 5;
         /// A hugetlb folio that took its pool's reservation of the mapping
         /// (`hugetlb_restore_reserve`).

@@ -8,6 +8,7 @@ use crate::entry::Entry;
 use crate::file::Cached;
 use crate::folio::FolioFlags;
 use crate::machine::{Machine, Mm, Tid, World};
+use crate::table::PMD;
 use crate::vma::Vma;
 
 impl Machine {
@@ -38,9 +39,11 @@ impl Machine {
 }
 
 fn in_memory(world: &World, mm: &Mm, vma: &Vma, addr: u64) -> bool {
-    let (_, entry) = mm.tables.lookup(addr);
+    let (slot, entry) = mm.tables.lookup(addr);
     match entry {
         Entry::Present(_) | Entry::Hwpoison(_) | Entry::Migration { .. } => true,
+        // Where there is no table, the walk asks the file (`mincore_unmapped_range`).
+        Entry::None if vma.is_hugetlb() && slot.level > PMD => is_cached_huge(world, vma, addr),
         Entry::None | Entry::Table(_) | Entry::Marker(_) if vma.is_hugetlb() => false,
         Entry::None | Entry::Table(_) | Entry::Marker(_) => vma.file.is_some_and(|file| {
             let index = vma.index_of(addr, world.page_shift());
@@ -55,4 +58,17 @@ fn in_memory(world: &World, mm: &Mm, vma: &Vma, addr: u64) -> bool {
         }),
         Entry::Swap { slot, .. } => world.swap.is_cached(slot),
     }
+}
+
+/// `mincore_page` for a file of huge pages.
+fn is_cached_huge(world: &World, vma: &Vma, addr: u64) -> bool {
+    let huge = (1_u64 << (vma.page_shift - world.page_shift())) - 1;
+    let index = vma.index_of(addr, world.page_shift()) & !huge;
+    vma.file.is_some_and(|file| {
+        let page = world.files.get(file).page(index);
+        page.is_some_and(|pfn| {
+            let flags = world.frames.folio(pfn).flags;
+            flags.contains(FolioFlags::UPTODATE)
+        })
+    })
 }

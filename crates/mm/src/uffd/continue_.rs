@@ -28,6 +28,7 @@ impl Machine {
                     len,
                     protection,
                     what: What::Cache,
+                    source: None,
                 },
                 mode,
                 Source::Cache,

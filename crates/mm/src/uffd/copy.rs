@@ -5,6 +5,7 @@ use space::Errno;
 use super::fill::{Source, Target, Transfer, What};
 use super::range;
 use crate::access::Kind;
+use crate::call::rw::narrow;
 use crate::folio::Content;
 use crate::gup;
 use crate::machine::{Fd, Machine, Mm, Progress, Tid, World};
@@ -34,28 +35,36 @@ impl Machine {
             Ok(target) => target,
             Err(left) => return left,
         };
-        let before = match self.progress(tid) {
+        let slept = match self.progress(tid) {
             Some(&Progress::Copy { wait, .. }) if self.is_blocked(wait) => {
                 return Transfer {
                     result: Err(Stop::Blocked(wait)),
                     out: None,
                 };
             }
-            Some(&Progress::Copy { done, .. }) => done,
-            _ => 0,
-        };
-        let source = |machine: &mut Self, at: u64, len: u64| {
-            let (world, process) = machine.halves(tid)?;
-            read_source(world, &mut process.mm, tid, args.src + at, len)
+            Some(&Progress::Copy { done, unit, .. }) => Some((done, unit)),
+            _ => None,
         };
         let page_size = self.world.page_size();
-        let filled = self.fill(&target, before, |machine, at| {
-            source(machine, at, page_size).map(Source::Bytes)
+        let source = |machine: &mut Self, at: u64| {
+            let (world, process) = machine.halves(tid)?;
+            let read = read_source(world, &mut process.mm, tid, args.src + at, page_size);
+            read.map(Source::Bytes)
+        };
+        // What slept in `copy_from_user` reads to the end before it looks at the range again.
+        let read = slept.map_or(Ok(()), |(done, unit)| {
+            let mut pages = (done..done + unit).step_by(narrow(page_size));
+            pages
+                .try_for_each(|at| source(self, at).map(drop))
+                .map_err(|stop| (done, stop))
         });
+        let before = slept.map_or(0, |(done, _)| done);
+        let filled = read.and_then(|()| self.fill(&target, before, source));
         match filled {
             Err((done, Stop::Blocked(wait))) => {
+                let unit = self.unit_at(&target, done);
                 if let Ok(task) = self.task_mut(tid) {
-                    task.progress = Some(Progress::Copy { wait, done });
+                    task.progress = Some(Progress::Copy { wait, done, unit });
                 }
                 Transfer {
                     result: Err(Stop::Blocked(wait)),
@@ -70,6 +79,15 @@ impl Machine {
                 self.end_fill(&target, args.mode & mode::DONTWAKE != 0, ended)
             }
         }
+    }
+
+    /// How many bytes go into the range at once.
+    fn unit_at(&self, target: &Target, done: u64) -> u64 {
+        let process = self.process(self.context(target.uffd).pid);
+        let vma = process
+            .ok()
+            .and_then(|process| process.mm.vmas.lookup(target.start + done));
+        vma.map_or(self.world.page_size(), |vma| 1 << vma.page_shift)
     }
 
     /// The checks of the call.
@@ -92,6 +110,7 @@ impl Machine {
             len: args.len,
             protection,
             what: What::Bytes,
+            source: Some((tid, args.src)),
         })
     }
 

@@ -8,7 +8,7 @@ use crate::fault::{mkdirty, page_prot};
 use crate::file::hugetlb::hgm;
 use crate::file::{Cached, FileId, shmem};
 use crate::folio::{Content, FolioFlags, FrameFlags, Owner, Pfn, ZERO_PFN};
-use crate::machine::{Machine, Mm, Pid, World};
+use crate::machine::{Machine, Mm, Pid, Tid, World};
 use crate::stop::Stop;
 use crate::table::Slot;
 use crate::vma::{View, VmaFlags};
@@ -87,6 +87,8 @@ pub(super) struct Target {
     pub(super) protection: VmaFlags,
     /// What is put there.
     pub(super) what: What,
+    /// Where bytes are copied from, and the thread that does it.
+    pub(super) source: Option<(Tid, u64)>,
 }
 
 impl Machine {

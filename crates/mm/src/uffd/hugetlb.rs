@@ -30,6 +30,11 @@ impl Place<'_> {
     fn is_shared(&self) -> bool {
         self.vma.has(VmaFlags::SHARED)
     }
+
+    /// `hugetlbfs_pagecache_present`, for mappings that show the file.
+    fn is_cached(&self, world: &World, index: u64) -> bool {
+        self.is_shared() && world.files.get(self.file).pages.contains_key(&index)
+    }
 }
 
 /// Puts one huge page; `source` is asked for each of its base pages.
@@ -65,10 +70,34 @@ pub(super) fn put(
         What::Poison | What::Bytes => return Err(Errno::EEXIST.into()),
     }
     let first = place.index(world);
-    if place.is_shared() && world.files.get(place.file).pages.contains_key(&first) {
+    if place.is_cached(world, first) {
         return Err(Errno::EEXIST.into());
     }
-    let pfn = reserve::alloc(world, vma, addr, false).ok_or(Errno::ENOMEM)?;
+    let mut pfn = reserve::alloc(world, vma, addr, false).ok_or(Errno::ENOMEM)?;
+    if !source_is_there(machine, target, done, 1 << vma.page_shift)? {
+        // The source has faults, which are for after the locks: into a page that is taken for the
+        // time being, and then all is looked at again.
+        let world = &mut machine.world;
+        give_back(world, vma, addr, pfn);
+        // Without a free one, a page is made that was never the pool's (`hugetlb_temporary`).
+        let beside = reserve::alloc(world, vma, addr, true);
+        let pages = 1_u64 << (vma.page_shift - world.page_shift());
+        let page_size = world.page_size();
+        let mut read = (0..pages).map(|page| source(machine, done + page * page_size).map(drop));
+        let result: Result<(), Stop> = read.try_for_each(|read| read);
+        drop(read);
+        if let Some(beside) = beside {
+            machine.world.frames.put(beside, 1);
+        }
+        result?;
+        let (world, process) = machine.halves_of(pid)?;
+        let entry = process.mm.tables.entry(place.slot);
+        let taken = !matches!(entry, Entry::None | Entry::Marker(_));
+        if taken || place.is_cached(world, first) {
+            return Err(Errno::EEXIST.into());
+        }
+        pfn = reserve::alloc(world, vma, addr, false).ok_or(Errno::ENOMEM)?;
+    }
     let result = copy_in(machine, pfn, done, source);
     let (world, process) = machine.halves_of(pid)?;
     let result = result.and_then(|()| {
@@ -79,8 +108,7 @@ pub(super) fn put(
         Ok(())
     });
     if result.is_err() {
-        reserve::restore_on_error(world, vma, addr, pfn);
-        world.frames.put(pfn, 1);
+        give_back(world, vma, addr, pfn);
         return result;
     }
     if place.is_shared() {
@@ -92,6 +120,35 @@ pub(super) fn put(
     }
     install(world, &mut process.mm, &place, pfn, true);
     Ok(())
+}
+
+/// Tells whether all bytes of a page's source can be read without a fault.
+fn source_is_there(
+    machine: &mut Machine,
+    target: &Target,
+    done: u64,
+    len: u64,
+) -> Result<bool, Errno> {
+    let Some((tid, start)) = target.source else {
+        return Ok(true);
+    };
+    let (world, process) = machine.halves(tid)?;
+    let page_size = world.page_size();
+    let first = (start + done) & !(page_size - 1);
+    let mut at = first;
+    while at < start + done + len {
+        if !crate::access::is_readable(world, &mut process.mm, at) {
+            return Ok(false);
+        }
+        at += page_size;
+    }
+    Ok(true)
+}
+
+/// A page that was taken for an address is not used after all.
+fn give_back(world: &mut World, vma: &View, addr: u64, pfn: Pfn) {
+    reserve::restore_on_error(world, vma, addr, pfn);
+    world.frames.put(pfn, 1);
 }
 
 /// `copy_folio_from_user`.

@@ -43,6 +43,7 @@ impl Machine {
                 len,
                 protection: VmaFlags::empty(),
                 what,
+                source: None,
             },
             mode,
             source,

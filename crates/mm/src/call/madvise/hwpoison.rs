@@ -16,20 +16,14 @@ impl Machine {
         advice: i32,
     ) -> Result<(), Stop> {
         // What was done before the call had to wait for a page is not done again.
-        let mut at = match self.task_mut(tid)?.progress.take() {
-            Some(Progress::Inject { at }) => at,
-            other => {
-                self.task_mut(tid)?.progress = other;
-                start
-            }
-        };
+        let mut at = self.resumed_at(tid)?.unwrap_or(start);
         while at < end {
             let (world, process) = self.halves(tid)?;
             let got = gup::get_user_page_fast(world, &mut process.mm, tid, at, Foll::empty());
             let pfn = match got {
                 Ok(pfn) => pfn,
                 Err(Stop::Blocked(wait)) => {
-                    self.task_mut(tid)?.progress = Some(Progress::Inject { at });
+                    self.task_mut(tid)?.progress = Some(Progress::Walk { at });
                     return Err(Stop::Blocked(wait));
                 }
                 Err(stop) => return Err(stop),

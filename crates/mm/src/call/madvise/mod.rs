@@ -18,7 +18,7 @@ mod split;
 use space::Errno;
 
 use crate::file::hugetlb::hgm;
-use crate::machine::{Machine, Mm, Tid, World};
+use crate::machine::{Machine, Mm, Progress, Tid, World};
 use crate::stop::Stop;
 use crate::uapi::madv;
 use crate::vma::View;
@@ -138,6 +138,18 @@ impl Machine {
             madv::GUARD_REMOVE => self.with_mm(part, guard::remove),
             _ => self.with_mm(part, flags::set),
         }
+    }
+
+    /// Where a call goes on that had to wait for a page.
+    fn resumed_at(&mut self, tid: Tid) -> Result<Option<u64>, Errno> {
+        let progress = &mut self.task_mut(tid)?.progress;
+        Ok(match *progress {
+            Some(Progress::Walk { at }) => {
+                *progress = None;
+                Some(at)
+            }
+            _ => None,
+        })
     }
 
     fn with_mm(

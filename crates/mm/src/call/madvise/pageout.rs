@@ -73,6 +73,9 @@ fn huge(world: &mut World, mm: &mut Mm, part: &Part, slot: Slot) {
         return;
     }
     let folio = world.frames.folio(present.pfn);
+    if folio.flags.contains(FolioFlags::MLOCKED) {
+        return;
+    }
     if !folio.is_anon() {
         // Without swap it stays in memory, but it was taken out of the page tables first.
         mm.tables.set(slot, Entry::None);
@@ -111,7 +114,7 @@ fn one(
         if part.advice == madv::COLD {
             let old = present.with(Bits::YOUNG, false);
             mm.tables.set_present(slot, old);
-        } else if pages == 1 {
+        } else if pages == 1 && !folio.flags.contains(FolioFlags::MLOCKED) {
             reclaim(world, mm, &part.vma, slot, present);
         }
     }

@@ -3,7 +3,8 @@
 use space::Errno;
 
 use super::Part;
-use crate::machine::Machine;
+use crate::lock::Lock;
+use crate::machine::{Machine, Progress};
 use crate::stop::Stop;
 use crate::vma::VmaFlags;
 
@@ -24,6 +25,14 @@ impl Machine {
         let offset = vma.index_of(part.start, page_shift) << page_shift;
         let len = part.end - part.start;
         self.uffd_remove(part.tid, part.start, part.end)?;
+        // `vfs_fallocate`, without the lock on the mappings.
+        if let Err(stop) = self.world.locks.check(Lock::File(file), part.tid) {
+            if let Stop::Blocked(wait) = stop {
+                let start = part.start;
+                self.task_mut(part.tid)?.progress = Some(Progress::Remove { wait, start });
+            }
+            return Err(stop);
+        }
         self.punch_hole(file, offset, len).map_err(Stop::Failed)
     }
 }
