@@ -118,7 +118,11 @@ impl<'a> Run<'a> {
             .iter()
             .any(|lane| matches!(lane, Lane::Asleep { .. }));
         let threads = (0..LANES).any(|lane| self.process[lane] != lane);
-        if asleep || threads || matches!(self.lanes[0], Lane::Absent) {
+        // A ring that is closed interrupts those who used it, some time later: the next program
+        // would have its waits and calls ended by that (`io_ring_exit_work`).
+        let mut steps = self.program.steps.iter();
+        let rings = steps.any(|step| matches!(step.op, Op::MakeRing { .. }));
+        if asleep || threads || rings || matches!(self.lanes[0], Lane::Absent) {
             self.clean = false;
         }
         Ok(std::mem::take(&mut self.outcomes))

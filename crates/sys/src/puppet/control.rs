@@ -17,6 +17,32 @@ use crate::raw::wait;
 /// microseconds, in an emulated machine some milliseconds.
 const ENDLESS: u64 = 40;
 
+/// How much time of a processor a lane uses for one command, as it is seen in passing.
+#[derive(Debug, Default)]
+struct Busy {
+    /// The command, and what the lane had used when it was last seen.
+    last: Option<(u32, u64)>,
+    used: u64,
+}
+
+impl Busy {
+    /// The most that one look counts for. A guest that its host does not run for a while believes
+    /// that its program used all that time: that is one leap, and an endless command is many steps.
+    const STEP_MAX: u64 = 2;
+
+    /// Notes what the lane has used, and returns what of it is for this command.
+    fn note(&mut self, command: u32, used: u64) -> u64 {
+        self.used = match self.last {
+            Some((last, before)) if last == command => {
+                self.used + used.saturating_sub(before).min(Self::STEP_MAX)
+            }
+            _ => 0,
+        };
+        self.last = Some((command, used));
+        self.used
+    }
+}
+
 /// How a puppet is made.
 #[derive(Clone, Copy, Debug)]
 pub struct PuppetOptions {
@@ -204,18 +230,20 @@ impl Puppet {
     ///
     /// Fails if neither comes within the puppet's patience.
     pub fn settle(&self, lane: usize) -> Result<Progress, PuppetError> {
-        /// How often a lane must be seen asleep: it may wait for a lock or a device for a moment, or
-        /// for a busy machine's other processors.
-        const SEEN_ASLEEP: u32 = 1200;
-        /// How much it counts to see it wait for a userfaultfd.
-        const SEEN_WAITING: u32 = 400;
+        /// How much must be seen of a lane's sleep: it may wait for a lock for a moment.
+        const SEEN_ASLEEP: u32 = 120_000;
+        /// How much each look counts: three for a userfaultfd, and very many for what passes by
+        /// itself, on a busy machine late.
+        const SEEN_WAITING: u32 = 40_000;
+        const SEEN_SLEEPING: u32 = 100;
+        const SEEN_PAUSING: u32 = 3;
         /// How long to wait before it is looked at; longer each time that it runs.
         const PAUSE: Duration = Duration::from_micros(50);
         const PAUSE_MAX: Duration = Duration::from_millis(3);
         let deadline = Instant::now() + self.options.patience;
         let mut asleep = 0;
         let mut pause = PAUSE;
-        let mut busy_since = None;
+        let mut busy = Busy::default();
         loop {
             let done = self.board.done().load(Ordering::Acquire);
             if self.is_done(lane) {
@@ -232,17 +260,13 @@ impl Puppet {
                 Doing::Runs => PAUSE_MAX.min(pause * 2),
                 _ => PAUSE,
             };
-            match busy_since {
-                Some((command, before)) if command == at => {
-                    if used > before + ENDLESS {
-                        return Err(PuppetError::Stuck(lane));
-                    }
-                }
-                _ => busy_since = Some((at, used)),
+            if busy.note(at, used) > ENDLESS {
+                return Err(PuppetError::Stuck(lane));
             }
             asleep = match doing {
                 Doing::Runs => 0,
-                Doing::Sleeps => asleep + 1,
+                Doing::Sleeps => asleep + SEEN_SLEEPING,
+                Doing::Pauses => asleep + SEEN_PAUSING,
                 Doing::Waits => asleep + SEEN_WAITING,
                 Doing::Gone if self.lane_has_ended(lane) => return Ok(Progress::Ended),
                 Doing::Gone => 0,
@@ -351,4 +375,20 @@ fn futex(at: &std::sync::atomic::AtomicU32, operation: i32, value: u32, time: Op
     // SAFETY: 1. the word is an atomic that lives. 2. the time, if there is one, lives until the
     // call returns.
     unsafe { libc::syscall(libc::SYS_futex, at.as_ptr(), operation, value, time, 0, 0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leap_of_the_clock_is_not_endless() {
+        let mut busy = Busy::default();
+        assert_eq!(busy.note(3, 100), 0);
+        assert!(busy.note(3, 100 + 50 * ENDLESS) <= ENDLESS);
+        let mut busy = Busy::default();
+        let uses = (0..2 * ENDLESS).map(|used| busy.note(3, used));
+        assert_eq!(uses.max(), Some(2 * ENDLESS - 1));
+        assert_eq!(busy.note(4, 1000), 0);
+    }
 }

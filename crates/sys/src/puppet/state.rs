@@ -9,6 +9,9 @@ pub(super) enum Doing {
     Runs,
     /// It sleeps in the kernel: perhaps for a moment only.
     Sleeps,
+    /// It sleeps in the kernel for a reason that passes by itself: for work on other processors, for
+    /// a device.
+    Pauses,
     /// It waits for somebody who handles a userfaultfd.
     Waits,
     /// It has ended.
@@ -32,18 +35,16 @@ pub(super) fn doing(pid: u32, tid: u32) -> (Doing, u64) {
     (doing, used)
 }
 
-/// What a thread that sleeps in this function of the kernel is doing.
+/// What a thread does that sleeps in this function of the kernel. All in which a userfaultfd is waited
+/// for have it in their names, and those that wait for locks which another thread keeps while it
+/// sleeps have theirs.
 fn sleeping(place: &str) -> Doing {
-    /// Where the kernel waits for its own work on all processors, which comes to an end, and takes
-    /// long where they are busy: `lru_add_drain_all`, for one.
-    const OWN_WORK: [&str; 3] = ["flush_work", "wait_rcu_gp", "synchronize_rcu"];
-    // All functions in which the kernel waits for a userfaultfd have it in their names.
-    if place.contains("userfault") {
-        Doing::Waits
-    } else if OWN_WORK.iter().any(|work| place.contains(work)) {
-        Doing::Runs
-    } else {
-        Doing::Sleeps
+    const LOCKS: [&str; 3] = ["rwsem", "mutex", "pipe"];
+    match place {
+        place if place.contains("userfault") => Doing::Waits,
+        "" | "0" => Doing::Sleeps,
+        place if LOCKS.iter().any(|lock| place.contains(lock)) => Doing::Sleeps,
+        _ => Doing::Pauses,
     }
 }
 
@@ -57,9 +58,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_does_itself_is_no_sleep() {
+    fn what_passes_by_itself_is_told_from_a_lock() {
         assert_eq!(sleeping("handle_userfault"), Doing::Waits);
-        assert_eq!(sleeping("__flush_work"), Doing::Runs);
+        assert_eq!(sleeping("__flush_work"), Doing::Pauses);
         assert_eq!(sleeping("rwsem_down_write_slowpath"), Doing::Sleeps);
         assert_eq!(sleeping(""), Doing::Sleeps);
     }
