@@ -1,5 +1,7 @@
 //! The workspace: its members as `cargo metadata` tells them, and its files as git does.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,7 +43,32 @@ pub(crate) struct Target {
 impl Workspace {
     /// Asks cargo for the workspace that this program was built from.
     pub(crate) fn load() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+        Self::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+    }
+
+    /// Copies every file of the workspace into a folder, takes away what is there besides, and
+    /// leaves files alone that are the same: what was built from them needs no building then.
+    pub(crate) fn copy_to(&self, folder: &Path, target: PathBuf) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let files = self.files()?;
+        for file in &files {
+            let (from, to) = (self.root.join(file), folder.join(file));
+            let bytes = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+            if fs::read(&to).is_ok_and(|known| known == bytes) {
+                continue;
+            }
+            let parent = to.parent().context("a file is in a folder")?;
+            fs::create_dir_all(parent).with_context(|| format!("{}", parent.display()))?;
+            fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+        }
+        let known: BTreeSet<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
+        remove_others(folder, &known)?;
+        let copy = Self::of(&folder.join("Cargo.toml"))?;
+        Ok(Self { target, ..copy })
+    }
+
+    /// Asks cargo for the workspace of a manifest.
+    fn of(manifest: &Path) -> Result<Self> {
         let mut command = cargo();
         command.args([
             "metadata",
@@ -49,7 +76,7 @@ impl Workspace {
             "--no-deps",
             "--manifest-path",
         ]);
-        command.arg(&manifest);
+        command.arg(manifest);
         let text = process::output_of(&mut command)
             .with_context(|| format!("cargo metadata failed for {}", manifest.display()))?;
         Self::from_metadata(&text)
@@ -146,6 +173,19 @@ impl Target {
     pub(crate) fn is_shipped(&self) -> bool {
         matches!(self.kind.as_str(), "lib" | "bin" | "proc-macro")
     }
+}
+
+/// Removes files from a folder that are not `known`.
+fn remove_others(folder: &Path, known: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(&path, known)?;
+        } else if !known.contains(&path) {
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The cargo that runs this program, ready for arguments.

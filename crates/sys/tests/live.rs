@@ -113,6 +113,7 @@ fn a_process_is_tracked_and_goes_on() {
         return;
     }
     assert_ne!(target.tracking(), Tracking::None);
+    assert_eq!(target.page_size().bytes(), page_len());
     let mut outcome = Vec::new();
     target.track(&[program.area], &mut outcome).unwrap();
     assert_eq!(outcome, [Tracked::Yes(program.area)]);

@@ -66,5 +66,6 @@ fn run(
         name: name.to_owned(),
         counts: runner::run(&mut command, &skips, LIMIT)?,
         time: start.elapsed(),
+        ..Suite::default()
     })
 }

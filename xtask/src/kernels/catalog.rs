@@ -28,7 +28,7 @@ pub(super) enum Architecture {
     Arm64,
 }
 
-/// Every kernel that runs in a guest.
+/// Every kernel that runs in a guest, the slowest first.
 pub(super) const KERNELS: &[Kernel] = &[
     Kernel {
         name: "6.1-amd64",
@@ -44,14 +44,6 @@ pub(super) const KERNELS: &[Kernel] = &[
         package: "linux-image-cloud-amd64",
         suite: "bookworm-backports",
         cpu: HASWELL,
-        huge_pages: 64,
-    },
-    Kernel {
-        name: "6.1-arm64",
-        architecture: Architecture::Arm64,
-        package: "linux-image-cloud-arm64",
-        suite: "bookworm",
-        cpu: "neoverse-n1",
         huge_pages: 64,
     },
     Kernel {
@@ -71,6 +63,14 @@ pub(super) const KERNELS: &[Kernel] = &[
         cpu: "max,pauth=off",
         // Of 32 MiB each.
         huge_pages: 8,
+    },
+    Kernel {
+        name: "6.1-arm64",
+        architecture: Architecture::Arm64,
+        package: "linux-image-cloud-arm64",
+        suite: "bookworm",
+        cpu: "neoverse-n1",
+        huge_pages: 64,
     },
 ];
 

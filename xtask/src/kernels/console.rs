@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::test::report::Counts;
-use crate::test::runner::output::Output;
+use crate::test::runner::output::{Names, Output};
 
 /// What the kernel prints as it dies.
 const DYING: [&str; 4] = ["Kernel panic", "Oops", "Internal error", "BUG: unable"];
@@ -20,10 +20,13 @@ pub(super) struct Console {
 }
 
 /// A suite that has run.
+#[derive(Default)]
 pub(super) struct Suite {
     pub(super) name: String,
     pub(super) counts: Counts,
     pub(super) time: Duration,
+    /// The names of the tests that passed or were skipped, and of those that failed.
+    pub(super) tests: Names,
 }
 
 struct Running {
@@ -65,15 +68,14 @@ impl Console {
             Some(running) => self.suites.push(running.finish(Some(wrong))),
             None => {
                 println!("{wrong}");
-                let failed = 1;
                 let counts = Counts {
-                    failed,
+                    failed: 1,
                     ..Counts::default()
                 };
                 self.suites.push(Suite {
                     name: "(the guest itself)".to_owned(),
                     counts,
-                    time: Duration::ZERO,
+                    ..Suite::default()
                 });
             }
         }
@@ -117,6 +119,7 @@ impl Console {
 impl Running {
     fn finish(mut self, broken: Option<String>) -> Suite {
         self.output.skip_file(&self.skips);
+        let tests = self.output.names();
         let mut counts = self.output.counts(&broken);
         if self.complained {
             println!("the kernel complained");
@@ -126,6 +129,7 @@ impl Running {
             name: self.name,
             counts,
             time: self.since.elapsed(),
+            tests,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::catalog::Kernel;
-use super::images::Image;
+use super::choice::Wanted;
 use super::initramfs::Initramfs;
-use super::programs::Programs;
+use super::programs::{Packed, Programs};
+use super::stock::Machine;
 
 /// The script that a guest begins with.
 const INIT: &str = include_str!("guest/init.sh");
@@ -21,11 +22,9 @@ pub(super) const COMPLAINTS: &str = "Oops|kernel BUG|WARNING:|BUG: [^s]|Bad page
 /// What a guest is made of.
 pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Kernel,
-    pub(super) image: &'a Image,
+    pub(super) machine: &'a Machine,
     pub(super) programs: &'a Programs,
-    pub(super) shell: &'a Path,
-    /// Only tests whose names contain one of these.
-    pub(super) filters: &'a [String],
+    pub(super) wanted: &'a Wanted,
     /// What was taken on this machine, to be read inside.
     pub(super) kept: &'a Path,
     /// Where cargo built it all: tests were told to leave files in its `tmp`.
@@ -41,7 +40,7 @@ impl Guest<'_> {
         }
         archive.folder(&self.built.join("tmp"))?;
         archive.file(Path::new("/init"), 0o755, INIT.as_bytes())?;
-        archive.copy(self.shell, Path::new("/bin/busybox"))?;
+        archive.copy(&self.machine.shell, Path::new("/bin/busybox"))?;
         let users = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
         archive.file(Path::new("/etc/passwd"), 0o644, users)?;
         archive.file(
@@ -49,13 +48,15 @@ impl Guest<'_> {
             0o644,
             b"root:x:0:\nnogroup:x:65534:\n",
         )?;
-        for module in self.image.modules()? {
+        for module in self.machine.image.modules()? {
             let inside = Path::new("/modules").join(module.file_name().unwrap_or_default());
             archive.copy(&module, &inside)?;
         }
         archive.copy_all(self.kept, Path::new("/kept"))?;
         archive.copy_all(&self.programs.targets, Path::new("/programs"))?;
-        archive.copy(&self.programs.command, &self.command())?;
+        if let Some(command) = &self.programs.command {
+            archive.copy(command, &self.command())?;
+        }
         for suite in &self.programs.suites {
             archive.folder(&suite.folder)?;
             archive.copy(&suite.stripped, &suite.path)?;
@@ -83,27 +84,39 @@ impl Guest<'_> {
     fn script(&self) -> String {
         let mut script = String::new();
         let mut line = |text: String| writeln!(script, "{text}").expect("a string takes text");
-        let command = self.command();
-        line(format!(
-            "{} doctor --json >/out/doctor.json",
-            command.display()
-        ));
+        if self.programs.command.is_some() {
+            let command = self.command();
+            line(format!(
+                "{} doctor --json >/out/doctor.json",
+                command.display()
+            ));
+        }
         for suite in &self.programs.suites {
             line(format!(
                 "export ONIONSKIN_PROGRAMS=/programs/{}",
                 suite.package
             ));
             line(format!("cd {}", suite.folder.display()));
-            let mut run = format!(
-                "suite '{}' {SUITE_LIMIT_S} {} --test-threads=1 --show-output",
-                suite.name,
-                suite.path.display()
-            );
-            for filter in self.filters {
-                run.push_str(&format!(" '{filter}'"));
-            }
-            line(run);
+            line(self.run(suite));
         }
         script
+    }
+
+    /// The line that runs a suite.
+    fn run(&self, suite: &Packed) -> String {
+        let mut run = format!(
+            "suite '{}' {SUITE_LIMIT_S} {} --test-threads=1 --show-output",
+            suite.name,
+            suite.path.display()
+        );
+        for left_out in self.wanted.left_out() {
+            if left_out.suite == suite.name {
+                run.push_str(&format!(" --skip '{}'", left_out.tests));
+            }
+        }
+        for filter in &self.wanted.filters {
+            run.push_str(&format!(" '{filter}'"));
+        }
+        run
     }
 }

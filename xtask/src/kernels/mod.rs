@@ -12,32 +12,37 @@
 //! | `rust`, `rust-src` | a toolchain that builds arm64, where rustup has none ([`rust`]) |
 //! | `programs` | what runs inside, for each architecture ([`programs`]) |
 //! | `kept` | what was taken on this machine for others to read ([`abroad`]) |
-//! | `out` | for each kernel its console and what its tests brought out ([`boot`]) |
+//! | `out` | for each kernel its console and what its tests brought out ([`boot`], [`results`]) |
+//! | `fault` | a copy of the workspace with a mistake in it ([`fault`]) |
 
 mod abroad;
 mod archive;
 mod boot;
 mod catalog;
+mod choice;
 mod console;
+mod fault;
 mod guest;
 mod images;
 mod initramfs;
 mod programs;
+mod results;
 mod rows;
 mod rust;
+mod stock;
 mod table;
 mod tools;
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
-use self::archive::Archive;
-use self::catalog::{Architecture, KERNELS, Kernel};
-use self::rust::Rust;
-use self::tools::Tools;
+use self::catalog::{KERNELS, Kernel};
+use self::choice::{Extent, Wanted};
+use self::stock::Stock;
 use crate::test::report::Report;
 use crate::workspace::Workspace;
 
@@ -54,7 +59,9 @@ enum Command {
     Fetch,
     /// Test on each kernel, or on some.
     Run(RunOptions),
-    /// Write docs/kernels.md's table of what `onionskin doctor` said in the last runs.
+    /// Make a mistake in a copy of the sources, and see whether the row notices that should.
+    Fault(FaultOptions),
+    /// Write docs/kernels.md's tables of what the last runs showed.
     Table,
 }
 
@@ -63,9 +70,18 @@ struct RunOptions {
     /// Only this kernel; may be given several times.
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
+    /// Only what `cargo xtask test` runs.
+    #[arg(long)]
+    selected: bool,
     /// Run only the tests whose names contain one of these.
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
+}
+
+#[derive(Args)]
+struct FaultOptions {
+    /// The fault; all of them, if none is named.
+    name: Option<String>,
 }
 
 /// Runs a command; true if nothing failed.
@@ -73,34 +89,82 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     match &options.command {
         Command::Fetch => {
             let folder = folder(workspace)?;
-            let archive = Archive::open(&folder.join("apt"))?;
-            let tools = Tools::new(&folder);
-            tools.get_qemu(&archive)?;
-            tools.get_debugger(&archive)?;
-            for architecture in Architecture::ALL {
-                images::shell(&archive, architecture, &folder)?;
-                Rust::prepare(architecture, &archive, &tools, &folder)?;
+            let missing = Stock::fetch(&folder, &all()).missing();
+            for line in &missing {
+                println!("missing: {line}");
             }
-            for kernel in KERNELS {
-                images::fetch(&archive, kernel, &folder)?;
+            if missing.is_empty() {
+                println!("{} kernels are in {}", KERNELS.len(), folder.display());
             }
-            println!("{} kernels are in {}", KERNELS.len(), folder.display());
-            Ok(true)
+            Ok(missing.is_empty())
         }
         Command::Table => table::write(workspace).map(|()| true),
+        Command::Fault(options) => {
+            let faults = match &options.name {
+                Some(name) => vec![fault::find(name)?],
+                None => fault::FAULTS.iter().collect(),
+            };
+            let mut noticed = true;
+            for fault in faults {
+                noticed &= fault::run(workspace, fault)?;
+            }
+            Ok(noticed)
+        }
         Command::Run(options) => {
             let kernels = choose(&options.kernels)?;
+            let wanted = Wanted {
+                extent: match options.selected {
+                    true => Extent::Selected,
+                    false => Extent::Whole,
+                },
+                filters: options.filters.clone(),
+            };
+            let stock = Stock::fetch(&folder(workspace)?, &kernels);
             let mut report = Report::default();
-            rows::test(workspace, &kernels, &options.filters, &mut report)?;
+            rows::test(workspace, &stock, &kernels, &wanted, &mut report)?;
             print!("\n{report}");
             Ok(report.total().failed == 0)
         }
     }
 }
 
+/// What all rows need, being fetched.
+pub(crate) struct Fetching(JoinHandle<Stock>);
+
+/// Begins to fetch, beside what else is done.
+pub(crate) fn begin(workspace: &Workspace) -> Result<Fetching> {
+    let folder = folder(workspace)?;
+    Ok(Fetching(thread::spawn(move || {
+        Stock::fetch(&folder, &all())
+    })))
+}
+
+/// Tests what is selected on every kernel, and adds it to the report.
+pub(crate) fn test(workspace: &Workspace, fetching: Fetching, report: &mut Report) -> Result<()> {
+    let Ok(stock) = fetching.0.join() else {
+        bail!("fetching kernels ended badly");
+    };
+    let wanted = Wanted {
+        extent: Extent::Selected,
+        filters: Vec::new(),
+    };
+    rows::test(workspace, &stock, &all(), &wanted, report)
+}
+
+/// Counts every kernel as skipped.
+pub(crate) fn leave_out(why: &str, report: &mut Report) {
+    for kernel in KERNELS {
+        rows::skip(kernel, why, report);
+    }
+}
+
+fn all() -> Vec<&'static Kernel> {
+    KERNELS.iter().collect()
+}
+
 fn choose(names: &[String]) -> Result<Vec<&'static Kernel>> {
     if names.is_empty() {
-        return Ok(KERNELS.iter().collect());
+        return Ok(all());
     }
     let find = |name: &String| match KERNELS.iter().find(|kernel| kernel.name == name) {
         Some(kernel) => Ok(kernel),

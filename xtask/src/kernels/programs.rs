@@ -18,6 +18,15 @@ use crate::workspace::{Member, Workspace};
 /// are pure, or only know files, and would find nothing new.
 const KERNEL: &str = "onionskin-sys";
 
+/// The package of the command.
+const COMMAND: &str = "onionskin-cli";
+
+/// Suites that only look at the model.
+const PURE: [&str; 2] = [
+    "onionskin-lab tests/profiles",
+    "onionskin-lab tests/simulation",
+];
+
 /// Programs of 32 bits, without a C library.
 const SMALL: [&str; 1] = ["bits32"];
 
@@ -26,8 +35,8 @@ pub(super) struct Programs {
     pub(super) suites: Vec<Packed>,
     /// The folder of C programs, in a folder for each package.
     pub(super) targets: PathBuf,
-    /// The command itself.
-    pub(super) command: PathBuf,
+    /// The command itself, if its package was built.
+    pub(super) command: Option<PathBuf>,
 }
 
 /// A suite, made small.
@@ -42,38 +51,41 @@ pub(super) struct Packed {
     pub(super) folder: PathBuf,
 }
 
-/// Builds everything for an architecture.
+/// Builds the tests of packages for an architecture, into a folder.
 pub(super) fn build(
     workspace: &Workspace,
-    architecture: Architecture,
-    rust: &Rust,
+    members: &[&Member],
+    (architecture, rust): (Architecture, &Rust),
     tools: &Tools,
     folder: &Path,
 ) -> Result<Programs> {
-    let members = tested(&workspace.members);
     let mut cargo = rust.cargo();
     cargo.current_dir(&workspace.root).arg("test");
-    for member in &members {
+    cargo.env("CARGO_TARGET_DIR", &workspace.target);
+    for member in members {
         cargo.args(["-p", &member.name]);
     }
     // Object stores are no matter of the kernel, and take longest to build.
     cargo.args(["--no-default-features", "--target", architecture.target()]);
     let suites = suites::build_with(&mut cargo)?;
-    let folder = folder.join("programs").join(architecture.debian());
+    let folder = folder.join(architecture.debian());
     super::archive::recreate(&folder)?;
     let strip = |file: &Path| strip(file, architecture, tools, &folder);
     let built = workspace.target.join(architecture.target()).join("debug");
     let targets = folder.join("targets");
-    for member in &members {
+    for member in members {
         compile(member, architecture, tools, &targets.join(&member.name))?;
     }
+    let has_command = members.iter().any(|member| member.name == COMMAND);
     Ok(Programs {
         suites: suites
             .iter()
             .filter(|suite| touches_kernel(&suite.name))
-            .map(|suite| pack(suite, &members, &strip))
+            .map(|suite| pack(suite, members, &strip))
             .collect::<Result<_>>()?,
-        command: strip(&built.join("onionskin"))?,
+        command: has_command
+            .then(|| strip(&built.join("onionskin")))
+            .transpose()?,
         targets,
     })
 }
@@ -96,11 +108,11 @@ fn pack(
 
 /// Unit tests of the other packages are pure.
 fn touches_kernel(suite: &str) -> bool {
-    suite.starts_with(KERNEL) || suite.contains(" tests/")
+    suite.starts_with(KERNEL) || (suite.contains(" tests/") && !PURE.contains(&suite))
 }
 
 /// The packages that depend on the kernel, through others or not.
-fn tested(members: &[Member]) -> Vec<&Member> {
+pub(super) fn tested(members: &[Member]) -> Vec<&Member> {
     let mut names = vec![KERNEL.to_owned()];
     loop {
         let more = members.iter().find(|member| {

@@ -2,34 +2,27 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::archive::Archive;
 use super::catalog::{Architecture, Kernel};
+use super::choice::Wanted;
 use super::console::Suite;
 use super::guest::Guest;
 use super::programs::{self, Programs};
-use super::rust::Rust;
-use super::tools::Tools;
-use super::{abroad, boot, images};
+use super::results;
+use super::stock::{Machine, Stock};
+use super::{abroad, boot};
+use crate::process;
 use crate::test::report::{Counts, Report};
 use crate::workspace::Workspace;
 
 /// How many guests run at once: each of them keeps more than one processor busy at times.
 const GUESTS_AT_ONCE: usize = 2;
-
-/// What all rows share.
-struct Bench<'a> {
-    workspace: &'a Workspace,
-    filters: &'a [String],
-    folder: PathBuf,
-    archive: Archive,
-    tools: Tools,
-}
 
 /// Tests on kernels in guests, and adds a row for each of their suites to the report. What can't be
 /// had here is counted as skipped.
@@ -39,138 +32,185 @@ struct Bench<'a> {
 /// Where something can't be built or run that is there.
 pub(super) fn test(
     workspace: &Workspace,
-    kernels: &[&Kernel],
-    filters: &[String],
+    stock: &Stock,
+    kernels: &[&'static Kernel],
+    wanted: &Wanted,
     report: &mut Report,
 ) -> Result<()> {
-    let bench = match Bench::set_up(workspace, filters) {
-        Ok(bench) => bench,
-        Err(error) => {
-            skip(kernels, &format!("{error:#}"), report);
-            return Ok(());
-        }
-    };
-    let amd64 = match bench.rust(Architecture::Amd64) {
-        Ok(rust) => bench.build(Architecture::Amd64, &rust)?,
-        Err(error) => {
-            skip(kernels, &format!("{error:#}"), report);
-            return Ok(());
-        }
-    };
-    let (foreign, native): (Vec<_>, Vec<_>) = kernels
-        .iter()
-        .partition(|kernel| kernel.architecture == Architecture::Arm64);
-    let mut arm64 = None;
-    if !foreign.is_empty() {
-        match bench.rust(Architecture::Arm64) {
-            Ok(rust) => arm64 = Some(bench.build(Architecture::Arm64, &rust)?),
-            Err(error) => skip(&foreign, &format!("{error:#}"), report),
+    let mut machines = Vec::new();
+    for &kernel in kernels {
+        // What is read and taken here is read and taken by programs for this machine.
+        let native = stock.rust(Architecture::Amd64).map(drop);
+        let rust = native.and_then(|()| stock.rust(kernel.architecture).map(drop));
+        match rust.and_then(|()| stock.machine(kernel)) {
+            Ok(machine) => machines.push((kernel, machine)),
+            Err(why) => skip(kernel, &why, report),
         }
     }
+    if machines.is_empty() {
+        return Ok(());
+    }
+    let bench = Bench {
+        workspace,
+        wanted,
+        stock,
+        folder: super::folder(workspace)?,
+    };
+    let kernels: Vec<_> = machines.iter().map(|&(kernel, _)| kernel).collect();
+    let built = Built::of(&bench, &kernels)?;
     let kept = bench.folder.join("kept");
     fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
-    if abroad::is_wanted(filters) {
-        let taken = abroad::take(&amd64, &bench.tools, &kept)?;
+    if abroad::is_wanted(&wanted.filters) {
+        let taken = abroad::take(&built.native, &stock.tools, &kept)?;
         report.add(format!("kernels: {}", taken.name), taken.counts, taken.time);
     }
-    let jobs = native.into_iter().map(|kernel| (kernel, &amd64));
-    let jobs: Vec<_> = match &arm64 {
-        Some(arm64) => {
-            let more = foreign.into_iter().map(|kernel| (kernel, arm64));
-            // The slowest first.
-            more.rev().chain(jobs).collect()
-        }
-        None => jobs.collect(),
-    };
-    // One after the other: what is downloaded goes through one folder.
-    for (kernel, _) in &jobs {
-        images::fetch(&bench.archive, kernel, &bench.folder)?;
-        images::shell(&bench.archive, kernel.architecture, &bench.folder)?;
+    ask_own_doctor(&built.native, &bench.folder)?;
+    let jobs = machines.into_iter().map(|(kernel, machine)| Job {
+        kernel,
+        machine,
+        programs: built.programs(kernel),
+    });
+    for done in in_parallel(&jobs.collect::<Vec<_>>(), &|job| bench.run(job)) {
+        add(&bench, &built.native, done, report)?;
     }
-    for (kernel, suites) in in_parallel(&jobs, &|kernel, programs| bench.run(kernel, programs)) {
-        let mut suites = suites.with_context(|| format!("{} could not be run", kernel.name))?;
-        let out = bench.out(kernel);
-        if suites.iter().any(|suite| suite.counts.failed > 0) {
-            explain(kernel, &out, filters);
-        }
-        if abroad::is_wanted(filters) {
-            suites.push(abroad::read(&amd64, &bench.tools, &out.join("kept"))?);
-        }
-        for mut suite in suites {
-            if !suite.counts.is_empty() || filters.is_empty() {
-                for line in &mut suite.counts.skipped {
-                    *line = format!("{} {line}", kernel.name);
-                }
-                let name = format!("{} {}", kernel.name, suite.name);
-                report.add(name, suite.counts, suite.time);
+    Ok(())
+}
+
+/// Adds a row that has run to the report.
+fn add(
+    bench: &Bench<'_>,
+    native: &Programs,
+    (kernel, suites, time): Done,
+    report: &mut Report,
+) -> Result<()> {
+    let wanted = bench.wanted;
+    let mut suites = suites.with_context(|| format!("{} could not be run", kernel.name))?;
+    let out = bench.out(kernel);
+    if abroad::is_wanted(&wanted.filters) {
+        suites.push(abroad::read(native, &bench.stock.tools, &out.join("kept"))?);
+    }
+    if suites.iter().any(|suite| suite.counts.failed > 0) {
+        explain(kernel, &out, wanted);
+    }
+    if wanted.filters.is_empty() {
+        results::keep(&out, &suites, wanted.extent, time)?;
+    }
+    for mut suite in suites {
+        if !suite.counts.is_empty() || wanted.filters.is_empty() {
+            for line in &mut suite.counts.skipped {
+                *line = format!("{} {line}", kernel.name);
             }
+            let name = format!("{} {}", kernel.name, suite.name);
+            report.add(name, suite.counts, suite.time);
         }
     }
     Ok(())
 }
 
-impl<'a> Bench<'a> {
-    fn set_up(workspace: &'a Workspace, filters: &'a [String]) -> Result<Self> {
-        let folder = super::folder(workspace)?;
-        let archive = Archive::open(&folder.join("apt"))?;
-        let tools = Tools::new(&folder);
-        tools.get_qemu(&archive)?;
-        if let Err(error) = tools.get_debugger(&archive) {
-            println!("the guests' cores are read without a debugger: {error:#}");
+/// The tests of all packages that touch the kernel, for this machine and for others.
+struct Built {
+    native: Programs,
+    foreign: Option<Programs>,
+}
+
+impl Built {
+    fn of(bench: &Bench<'_>, kernels: &[&Kernel]) -> Result<Self> {
+        let members = programs::tested(&bench.workspace.members);
+        let to = bench.folder.join("programs");
+        let build = |architecture| {
+            let rust = bench.stock.rust(architecture).map_err(anyhow::Error::msg)?;
+            let tools = &bench.stock.tools;
+            programs::build(bench.workspace, &members, (architecture, rust), tools, &to)
+        };
+        let native = build(Architecture::Amd64)?;
+        let foreign = match kernels.iter().find(|kernel| is_foreign(kernel)) {
+            Some(kernel) => Some(build(kernel.architecture)?),
+            None => None,
+        };
+        Ok(Self { native, foreign })
+    }
+
+    fn programs(&self, kernel: &Kernel) -> &Programs {
+        match &self.foreign {
+            Some(foreign) if is_foreign(kernel) => foreign,
+            _ => &self.native,
         }
-        Ok(Self {
-            workspace,
-            filters,
-            folder,
-            archive,
-            tools,
-        })
     }
+}
 
-    fn rust(&self, architecture: Architecture) -> Result<Rust> {
-        Rust::prepare(architecture, &self.archive, &self.tools, &self.folder)
-    }
+fn is_foreign(kernel: &Kernel) -> bool {
+    kernel.architecture != Architecture::Amd64
+}
 
-    fn build(&self, architecture: Architecture, rust: &Rust) -> Result<Programs> {
-        programs::build(
-            self.workspace,
-            architecture,
-            rust,
-            &self.tools,
-            &self.folder,
-        )
-    }
+/// What all rows share.
+pub(super) struct Bench<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) wanted: &'a Wanted,
+    pub(super) stock: &'a Stock,
+    /// Where consoles, and what guests bring out, are put.
+    pub(super) folder: PathBuf,
+}
 
+/// A row to be run.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) kernel: &'static Kernel,
+    pub(super) machine: &'a Machine,
+    pub(super) programs: &'a Programs,
+}
+
+impl Bench<'_> {
     /// Runs all suites on one kernel.
-    fn run(&self, kernel: &Kernel, programs: &Programs) -> Result<Vec<Suite>> {
-        let image = images::fetch(&self.archive, kernel, &self.folder)?;
+    pub(super) fn run(&self, job: &Job<'_>) -> Result<Vec<Suite>> {
+        let &Job {
+            kernel,
+            machine,
+            programs,
+        } = job;
+        for left_out in self.wanted.left_out() {
+            println!("{}: not selected: {}", kernel.name, left_out.describe());
+        }
+        let kept = self.folder.join("kept");
+        fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
         let guest = Guest {
             kernel,
-            image: &image,
+            machine,
             programs,
-            shell: &images::shell(&self.archive, kernel.architecture, &self.folder)?,
-            filters: self.filters,
-            kept: &self.folder.join("kept"),
+            wanted: self.wanted,
+            kept: &kept,
             built: self.workspace.target.join(kernel.architecture.target()),
         };
         let initramfs = self.folder.join(format!("{}.cpio", kernel.name));
         guest.pack(&initramfs)?;
-        boot::boot(kernel, &image, &initramfs, &self.tools, &self.out(kernel))
+        let out = self.out(kernel);
+        boot::boot(kernel, &machine.image, &initramfs, &self.stock.tools, &out)
     }
 
-    fn out(&self, kernel: &Kernel) -> PathBuf {
+    pub(super) fn out(&self, kernel: &Kernel) -> PathBuf {
         self.folder.join("out").join(kernel.name)
     }
 }
 
-/// A row's suites, or why there are none.
-type Row = Result<Vec<Suite>>;
+/// Keeps what the doctor says on this machine, for the table.
+fn ask_own_doctor(native: &Programs, folder: &Path) -> Result<()> {
+    let command = native.command.as_ref().context("the command was built")?;
+    let out = results::own(folder);
+    fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
+    if let Some(text) = process::output_of(Command::new(command).args(["doctor", "--json"])) {
+        let path = out.join("doctor.json");
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A row that has run: its suites, or why there are none, and how long it took.
+type Done = (&'static Kernel, Result<Vec<Suite>>, Duration);
 
 /// Runs each job, some at once, and returns results in the order of the jobs.
-fn in_parallel<'a>(
-    jobs: &[(&'a Kernel, &'a Programs)],
-    run: &(dyn Fn(&Kernel, &Programs) -> Row + Sync),
-) -> Vec<(&'a Kernel, Row)> {
+fn in_parallel(
+    jobs: &[Job<'_>],
+    run: &(dyn Fn(&Job<'_>) -> Result<Vec<Suite>> + Sync),
+) -> Vec<Done> {
     let queue = Mutex::new(jobs.iter().enumerate());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -178,47 +218,43 @@ fn in_parallel<'a>(
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().expect("no holder panics").next();
-                    let Some((number, &(kernel, programs))) = next else {
+                    let Some((number, job)) = next else {
                         return;
                     };
                     let start = Instant::now();
-                    let row = run(kernel, programs);
-                    println!("{}: {:.0} s", kernel.name, start.elapsed().as_secs_f64());
-                    done.lock()
-                        .expect("no holder panics")
-                        .push((number, kernel, row));
+                    let suites = run(job);
+                    let time = start.elapsed();
+                    println!("{}: {:.0} s", job.kernel.name, time.as_secs_f64());
+                    let row = (job.kernel, suites, time);
+                    done.lock().expect("no holder panics").push((number, row));
                 }
             });
         }
     });
     let mut done = done.into_inner().expect("no holder panics");
-    done.sort_by_key(|(number, ..)| *number);
-    done.into_iter()
-        .map(|(_, kernel, row)| (kernel, row))
-        .collect()
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Counts kernels as skipped.
-fn skip(kernels: &[&Kernel], why: &str, report: &mut Report) {
-    for kernel in kernels {
-        let counts = Counts {
-            skipped: vec![format!("{} everything: {why}", kernel.name)],
-            ..Counts::default()
-        };
-        report.add(kernel.name.to_owned(), counts, Duration::ZERO);
-    }
+/// Counts a kernel as skipped.
+pub(super) fn skip(kernel: &Kernel, why: &str, report: &mut Report) {
+    let counts = Counts {
+        skipped: vec![format!("{} everything: {why}", kernel.name)],
+        ..Counts::default()
+    };
+    report.add(kernel.name.to_owned(), counts, Duration::ZERO);
 }
 
 /// Shows a failed guest's console, and how to run it again.
-fn explain(kernel: &Kernel, out: &Path, filters: &[String]) {
+fn explain(kernel: &Kernel, out: &Path, wanted: &Wanted) {
     let path = out.join("console.txt");
     let text = fs::read_to_string(&path).unwrap_or_default();
     println!("\n== the console of {}", kernel.name);
     print!("{text}");
     println!("== that was {}", path.display());
-    let mut again = format!("cargo xtask kernels run --kernel {}", kernel.name);
-    if !filters.is_empty() {
-        again = format!("{again} -- {}", filters.join(" "));
-    }
-    println!("== to repeat it: {again}");
+    let arguments = wanted.arguments();
+    println!(
+        "== to repeat it: cargo xtask kernels run --kernel {}{arguments}",
+        kernel.name
+    );
 }

@@ -30,18 +30,7 @@ impl Tree {
     pub(super) fn new(workspace: &Workspace) -> Result<Self> {
         let folder = workspace.target.join("mutate");
         let tree = Self { folder };
-        let copy = tree.copy();
-        if copy.exists() {
-            fs::remove_dir_all(&copy).context("removing the last copy")?;
-        }
-        for file in workspace.files()? {
-            let to = copy.join(&file);
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            let from = workspace.root.join(&file);
-            fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
-        }
+        workspace.copy_to(&tree.copy(), tree.folder.join("target"))?;
         Ok(tree)
     }
 

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: installs what the tests need, runs the cheap checks, builds every test once,
-//! runs each test program by itself and counts.
+//! runs each test program by itself, then what is selected on five other kernels, and counts.
 //!
 //! # Skipped tests
 //!
@@ -34,8 +34,8 @@ use clap::Args;
 
 use self::hugepages::HugePages;
 use self::report::{Counts, Report};
-use crate::check;
 use crate::workspace::Workspace;
+use crate::{check, kernels};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -58,6 +58,10 @@ const HUGE_PAGES: u64 = 64;
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let mut report = Report::default();
     let tools = install::prepare(workspace, !options.no_install);
+    // With a filter somebody wants an answer at once.
+    let fetching = (options.filters.is_empty() && !options.no_install)
+        .then(|| kernels::begin(workspace))
+        .transpose()?;
     for missing in &tools.missing {
         println!("missing: {missing}");
     }
@@ -81,6 +85,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         }
     }
     drop(huge_pages);
+    match fetching {
+        Some(fetching) => kernels::test(workspace, fetching, &mut report)?,
+        None if options.filters.is_empty() => {
+            kernels::leave_out("--no-install fetches no kernels", &mut report);
+        }
+        None => {}
+    }
     print!("\n{report}");
     Ok(report.total().failed == 0)
 }

@@ -25,6 +25,15 @@ pub(crate) struct Output {
     in_successes: bool,
 }
 
+/// The names of tests that have a line with a result.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Names {
+    /// Those that passed or were skipped.
+    pub(crate) good: Vec<String>,
+    /// Those that failed.
+    pub(crate) failed: Vec<String>,
+}
+
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Summary {
     passed: usize,
@@ -66,6 +75,14 @@ impl Output {
     pub(crate) fn skip_file(&mut self, text: &str) {
         for line in text.lines() {
             self.skip_line(line);
+        }
+    }
+
+    /// The names of the tests so far.
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            good: self.passed.difference(&self.failed).cloned().collect(),
+            failed: self.failed.iter().cloned().collect(),
         }
     }
 
@@ -235,6 +252,9 @@ test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; 
                 skipped
             }
         );
+        let names = read(MIXED).names();
+        assert_eq!(names.good, ["a::one", "a::two", "three"]);
+        assert_eq!(names.failed, ["four"]);
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! Which tests run in the guests of `cargo xtask test`: all but those that are listed here, each with
+//! the reason why `cargo xtask kernels run` is enough for it. A test that is new joins by itself.
+
+/// How much runs in a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Extent {
+    /// Everything.
+    Whole,
+    /// What `cargo xtask test` has time for.
+    Selected,
+}
+
+/// What runs in the guests.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) extent: Extent,
+    /// Only tests whose names contain one of these, if there are any.
+    pub(crate) filters: Vec<String>,
+}
+
+/// Tests that are not selected.
+pub(super) struct LeftOut {
+    /// The suite that has them.
+    pub(super) suite: &'static str,
+    /// A part of their names.
+    pub(super) tests: &'static str,
+    why: &'static str,
+}
+
+const SYS: &str = "onionskin-sys tests/live";
+const LIVE: &str = "onionskin tests/live";
+const COMMAND: &str = "onionskin-cli tests/cli";
+const ORACLE: &str = "onionskin-lab tests/oracle";
+
+/// It repeats something at moments that nobody chose.
+const REPEATS: &str =
+    "it finds something only if it is repeated more often than there is time for here";
+/// It holds lengths of time against each other.
+const TIMES: &str =
+    "what it compares are lengths of time, of which emulation stretches some and not others";
+/// It costs most of the time that there is.
+const LONG: &str = "it takes minutes here, and what it shows is shown by shorter ones";
+/// It looks at no kernel.
+const OURS: &str = "it is about our own tools, not about the kernel";
+
+/// Everything that is not selected.
+const LEFT_OUT: &[LeftOut] = &[
+    LeftOut::new(SYS, "a_process_whose_fork_is_overdue_goes_on", TIMES),
+    LeftOut::new(SYS, "the_tool_may_be_killed_at_any_moment", REPEATS),
+    LeftOut::new(LIVE, "audits::", OURS),
+    LeftOut::new(LIVE, "instant::mappings_that_come_and_go", LONG),
+    LeftOut::new(LIVE, "instant::a_fresh_session", LONG),
+    LeftOut::new(LIVE, "killed::", REPEATS),
+    LeftOut::new(LIVE, "sparse::", TIMES),
+    LeftOut::new(LIVE, "special::thousands_of_mappings", LONG),
+    LeftOut::new(LIVE, "stuck_store::", TIMES),
+    LeftOut::new(LIVE, "transparent::a_death_half_way", REPEATS),
+    LeftOut::new(LIVE, "transparent::a_task_that_cannot_be_stopped", TIMES),
+    // What it saw is told in docs/kernels.md.
+    LeftOut::new(LIVE, "transparent::blocked_calls", TIMES),
+    LeftOut::new(LIVE, "transparent::children_are_forked", REPEATS),
+    LeftOut::new(LIVE, "transparent::children_are_vforked", REPEATS),
+    LeftOut::new(LIVE, "transparent::many_forked_snapshots", REPEATS),
+    LeftOut::new(LIVE, "transparent::mappings_come_and_go", REPEATS),
+    LeftOut::new(LIVE, "transparent::programs_are_executed", REPEATS),
+    LeftOut::new(LIVE, "transparent::threads_come_and_go", REPEATS),
+    LeftOut::new(COMMAND, "the_demo_goes_through", LONG),
+    LeftOut::new(ORACLE, "a_wrong_model_is_found", OURS),
+    LeftOut::new(ORACLE, "all_that_is_listed_is_reached", OURS),
+];
+
+impl Extent {
+    /// What the tables call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Selected => "selected",
+        }
+    }
+}
+
+impl Wanted {
+    /// What is left out in each guest.
+    pub(super) fn left_out(&self) -> &'static [LeftOut] {
+        match self.extent {
+            Extent::Whole => &[],
+            Extent::Selected => LEFT_OUT,
+        }
+    }
+
+    /// The arguments that ask for the same again.
+    pub(super) fn arguments(&self) -> String {
+        let mut text = String::new();
+        if self.extent == Extent::Selected {
+            text.push_str(" --selected");
+        }
+        if !self.filters.is_empty() {
+            text.push_str(&format!(" -- {}", self.filters.join(" ")));
+        }
+        text
+    }
+}
+
+impl LeftOut {
+    const fn new(suite: &'static str, tests: &'static str, why: &'static str) -> Self {
+        Self { suite, tests, why }
+    }
+
+    /// Says what is left out, and why.
+    pub(super) fn describe(&self) -> String {
+        let Self { suite, tests, why } = self;
+        format!("{suite} {tests}: {why}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Workspace;
+
+    #[test]
+    fn what_is_left_out_is_there() {
+        let workspace = Workspace::load().unwrap();
+        for left_out in LEFT_OUT {
+            let (package, target) = left_out.suite.split_once(' ').unwrap();
+            let mut members = workspace.members.iter();
+            let member = members.find(|it| it.name == package).unwrap();
+            let file = match left_out.tests.split_once("::") {
+                Some((module, _)) => format!("{target}/{module}.rs"),
+                None => format!("{target}.rs"),
+            };
+            let text = std::fs::read_to_string(member.folder.join(file)).unwrap();
+            let name = left_out.tests.rsplit("::").next().unwrap();
+            assert!(text.contains(&format!("fn {name}")), "{}", left_out.tests);
+        }
+    }
+
+    #[test]
+    fn the_whole_leaves_nothing_out() {
+        let wanted = |extent| Wanted {
+            extent,
+            filters: vec!["name".to_owned()],
+        };
+        assert!(wanted(Extent::Whole).left_out().is_empty());
+        assert!(!wanted(Extent::Selected).left_out().is_empty());
+        assert_eq!(wanted(Extent::Selected).arguments(), " --selected -- name");
+    }
+}
