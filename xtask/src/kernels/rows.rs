@@ -183,11 +183,32 @@ impl Bench<'_> {
         let initramfs = self.folder.join(format!("{}.cpio", kernel.name));
         guest.pack(&initramfs)?;
         let out = self.out(kernel);
-        boot::boot(kernel, &machine.image, &initramfs, &self.stock.tools, &out)
+        let tools = &self.stock.tools;
+        let mut suites = boot::boot(kernel, &machine.image, &initramfs, tools, &out)?;
+        let wanted = programs.suites.iter().map(|suite| suite.name.as_str());
+        add_missing(wanted, &mut suites);
+        Ok(suites)
     }
 
     pub(super) fn out(&self, kernel: &Kernel) -> PathBuf {
         self.folder.join("out").join(kernel.name)
+    }
+}
+
+/// A suite of which nothing was heard failed.
+fn add_missing<'a>(wanted: impl Iterator<Item = &'a str>, suites: &mut Vec<Suite>) {
+    for name in wanted {
+        if !suites.iter().any(|suite| suite.name == name) {
+            println!("{name} did not run");
+            suites.push(Suite {
+                name: name.to_owned(),
+                counts: Counts {
+                    failed: 1,
+                    ..Counts::default()
+                },
+                ..Suite::default()
+            });
+        }
     }
 }
 
@@ -257,4 +278,21 @@ fn explain(kernel: &Kernel, out: &Path, wanted: &Wanted) {
         "== to repeat it: cargo xtask kernels run --kernel {}{arguments}",
         kernel.name
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_of_which_nothing_was_heard_failed() {
+        let heard = Suite {
+            name: "a".to_owned(),
+            ..Suite::default()
+        };
+        let mut suites = vec![heard];
+        add_missing(["a", "b"].into_iter(), &mut suites);
+        let failed: Vec<_> = suites.iter().map(|suite| suite.counts.failed).collect();
+        assert_eq!(failed, [0, 1]);
+    }
 }

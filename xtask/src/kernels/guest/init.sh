@@ -41,6 +41,8 @@ suite() {
     fi
     echo "@@ status $status $(cut -d' ' -f1 /proc/uptime)"
 }
+# What the firmware left on the line is no part of what follows.
+echo
 . /suites
 
 [ -e /dev/vda ] && tar -C /out -cf /dev/vda .
