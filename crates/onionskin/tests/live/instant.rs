@@ -11,8 +11,8 @@ use crate::common::{
 };
 
 /// Snapshots of each strategy, and the time after which no more are begun.
-const COUNT: u32 = 100;
-const TIME: Duration = Duration::from_secs(18);
+const COUNT: u32 = 200;
+const TIME: Duration = Duration::from_secs(30);
 /// What a run on a machine under load must reach for all that.
 const COUNT_MIN: u32 = 15;
 

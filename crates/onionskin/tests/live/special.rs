@@ -91,3 +91,35 @@ fn thousands_of_mappings_are_taken() {
     }
     assert_eq!(target.finish(), Ended::Exit(0));
 }
+
+#[test]
+fn swapped_pages_are_taken() {
+    for strategy in STRATEGIES {
+        let mut target = Target::start("swapped", &[]);
+        if number(&target.ask("write 1"), "swapped") == 0 {
+            skip("swapped pages", "nothing is swapped out here");
+            return;
+        }
+        let mut tool = Tool::on(&target);
+        if !tool.can(strategy, "swapped pages") {
+            continue;
+        }
+        let mut seen = 0;
+        for round in 0..6 {
+            let told = target.ask(&format!("write {}", 40 * round));
+            seen += number(&told, "swapped");
+            // What comes back in by itself is as little written as what stays out.
+            for told in [told, target.ask("touch")] {
+                let (report, snapshot) = tool.must(&SnapshotOptions {
+                    verify: true,
+                    ..ask(strategy)
+                });
+                assert_eq!(report.verify.map(|verify| verify.differing_pages), Some(0));
+                compare_areas("swapped", &told["area"], &pages_of(&snapshot))
+                    .unwrap_or_else(|error| panic!("{strategy:?}, {round}: {error}"));
+            }
+        }
+        assert!(seen > 0, "nothing was swapped out while it was tracked");
+        assert_eq!(target.finish(), Ended::Exit(0));
+    }
+}
