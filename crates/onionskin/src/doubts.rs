@@ -1,8 +1,12 @@
 //! What is known of writes that page tables don't show, gathered over the time of a snapshot.
 
-use space::RangeSet;
+use engine::{Part, Selection, Strategy, Taken};
+use space::{AddressSpace, Mapping, MappingFlags, RangeSet};
+use sys::Target;
 use sys::hazard::{Danger, Hazards, Unproven};
 
+use crate::SnapshotOptions;
+use crate::error::{Error, RefusedError};
 use crate::report::Doubt;
 
 /// What several looks at a process found.
@@ -46,4 +50,85 @@ impl Doubts {
             })
             .collect()
     }
+}
+
+/// Looks, before anything is touched, for what would make a strict snapshot of process `pid` fail.
+pub(crate) fn foresee(pid: u32, options: &SnapshotOptions) -> Result<(), Error> {
+    if !options.strict {
+        return Ok(());
+    }
+    // Who can't be looked at is told so when it is opened.
+    let Ok(hazards) = sys::hazard::inspect(pid) else {
+        return Ok(());
+    };
+    let mut found = Doubts::default();
+    found.add(hazards);
+    let doubts = found.list(options.strategy != Strategy::Precopy);
+    if doubts.is_empty() {
+        Ok(())
+    } else {
+        Err(RefusedError { pid, doubts }.into())
+    }
+}
+
+/// Memory of these parts that other processes have as well, and may write to during a freeze.
+pub(crate) fn shared(target: &Target, mappings: &[Mapping], parts: &[Part]) -> Vec<Doubt> {
+    let taken = parts.iter().filter_map(|part| mappings.get(part.mapping));
+    match sys::hazard::shared_with_others(taken, &target.processes()) {
+        Ok(found) => found
+            .into_iter()
+            .map(|unproven| Doubt {
+                ranges: unproven.ranges,
+                reason: unproven.reason,
+            })
+            .collect(),
+        Err(error) => vec![Doubt {
+            ranges: Vec::new(),
+            reason: format!("whether others share its memory could not be found out: {error}"),
+        }],
+    }
+}
+
+/// As [`shared`], before a freeze. What can't be looked at then is told by the freeze.
+pub(crate) fn shared_before(target: &mut Target, selection: Selection) -> Vec<Doubt> {
+    let Ok(mappings) = target.mappings() else {
+        return Vec::new();
+    };
+    let page_size = target.page_size();
+    let parts = engine::select(selection, &mappings, &RangeSet::new(), page_size);
+    shared(target, &mappings, &parts)
+}
+
+/// Memory that was left out because it was not to be dumped, and is so no more. What `madvise` set
+/// is known from before the rounds, since asking for it walks all page tables.
+pub(crate) fn left_out_in_vain(target: &Target, taken: &Taken) -> Option<Doubt> {
+    // The kernel's own and devices' are never dumped.
+    let special = MappingFlags::IO | MappingFlags::PFN_MAP;
+    let mut left_out: RangeSet = taken
+        .mappings
+        .iter()
+        .filter(|mapping| mapping.flags.contains(MappingFlags::DONT_DUMP))
+        .filter(|mapping| !mapping.flags.intersects(special) && !mapping.name.starts_with("[v"))
+        .map(|mapping| mapping.range)
+        .collect();
+    let parts = taken.parts.iter().map(|part| part.range).collect();
+    left_out = left_out.difference(&parts);
+    if left_out.is_empty() {
+        return None;
+    }
+    let now = target.process().smaps(target.page_size()).ok()?;
+    let to_be_dumped = now
+        .iter()
+        .map(|smap| &smap.mapping)
+        .filter(|mapping| !mapping.flags.contains(MappingFlags::DONT_DUMP))
+        .map(|mapping| mapping.range)
+        .collect();
+    left_out = left_out.intersection(&to_be_dumped);
+    (!left_out.is_empty()).then(|| Doubt {
+        ranges: left_out.ranges().to_vec(),
+        reason:
+            "left out because it was not to be dumped (MADV_DONTDUMP) when the snapshot began; \
+                 by now it is"
+                .into(),
+    })
 }

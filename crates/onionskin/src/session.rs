@@ -7,6 +7,7 @@ use space::AddressSpace;
 use store::SnapshotId;
 use sys::{Target, TrackError, TrackWish};
 
+use crate::doubts;
 use crate::error::Error;
 use crate::report::SnapshotReport;
 use crate::snapshot::{self, Observer, SnapshotOptions};
@@ -96,7 +97,7 @@ impl Session {
     ///
     /// [`Error::Refused`] if so.
     pub fn foresee(pid: u32, options: &SnapshotOptions) -> Result<(), Error> {
-        snapshot::foresee(pid, options)
+        doubts::foresee(pid, options)
     }
 
     /// Returns the process's id.

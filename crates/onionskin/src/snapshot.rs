@@ -4,13 +4,13 @@ use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use engine::{Event, Selection, SnapshotError, Stay, Strategy, Taken, Verify};
-use space::{AddressSpace, Errno, MappingFlags, ProcessState, RangeSet, StopLength};
+use space::{AddressSpace, Errno, ProcessState, RangeSet, StopLength};
 use store::{SavedMapping, SnapshotMeta, Store, WriteError, WriteOptions, WriteStats};
 use sys::procfs::{Process, ProcfsError};
 use sys::{StopError, Target};
 
 use crate::clock::{Clock, now_ns};
-use crate::doubts::Doubts;
+use crate::doubts::{self, Doubts};
 use crate::error::{Error, RefusedError};
 use crate::report::{
     Consistency, Doubt, FreezeParts, OtherStop, SnapshotReport, Timestamp, Verification,
@@ -188,13 +188,7 @@ pub(crate) fn take(
         observer,
     };
     if options.strict {
-        listener.look();
-        if !engine::Observer::goes_on(&mut listener) {
-            return Err(listener.refused(pid));
-        }
-        if options.strategy == Strategy::Auto && !is_provable(session, &listener) {
-            engine_options.rounds_max = 0;
-        }
+        must_be_provable(session, &mut listener, &mut engine_options)?;
     }
     let sink = begin(session, store, options)?;
     let taken = engine::take(
@@ -216,8 +210,13 @@ pub(crate) fn take(
     let parent = session.last;
     let tracker = std::mem::take(&mut session.tracker);
     session.last = None;
-    let mut doubts = doubts(&mut listener, &taken, parent.is_some());
-    doubts.extend(left_out_in_vain(&session.target, &taken));
+    let mut doubts = found(&mut listener, &taken, parent.is_some());
+    doubts.extend(doubts::left_out_in_vain(&session.target, &taken));
+    doubts.extend(doubts::shared(
+        &session.target,
+        &taken.mappings,
+        &taken.parts,
+    ));
     if options.strict && !doubts.is_empty() {
         return Err(RefusedError { pid, doubts }.into());
     }
@@ -242,30 +241,32 @@ pub(crate) fn take(
     Ok(report)
 }
 
+/// Refuses what is in doubt already, and sees to it that rounds bring no doubt.
+fn must_be_provable(
+    session: &mut Session,
+    listener: &mut Listener<'_>,
+    options: &mut engine::Options,
+) -> Result<(), Error> {
+    let pid = session.pid();
+    listener.look();
+    if !engine::Observer::goes_on(listener) {
+        return Err(listener.refused(pid));
+    }
+    let doubts = doubts::shared_before(&mut session.target, options.selection);
+    if !doubts.is_empty() {
+        return Err(RefusedError { pid, doubts }.into());
+    }
+    if options.strategy == Strategy::Auto && !is_provable(session, listener) {
+        options.rounds_max = 0;
+    }
+    Ok(())
+}
+
 /// Tells whether rounds would leave nothing in doubt, as far as that is known before them. Without
 /// rounds all memory is copied, or duplicated, while the tasks stand still.
 fn is_provable(session: &Session, listener: &Listener<'_>) -> bool {
     let moves_show = session.target.tracking() != space::Tracking::SoftDirty;
     moves_show && listener.doubts.list(false).is_empty()
-}
-
-/// Looks, before anything is touched, for what would make a strict snapshot of process `pid` fail.
-pub(crate) fn foresee(pid: u32, options: &SnapshotOptions) -> Result<(), Error> {
-    if !options.strict {
-        return Ok(());
-    }
-    // Who can't be looked at is told so when it is opened.
-    let Ok(hazards) = sys::hazard::inspect(pid) else {
-        return Ok(());
-    };
-    let mut found = Doubts::default();
-    found.add(hazards);
-    let doubts = found.list(options.strategy != Strategy::Precopy);
-    if doubts.is_empty() {
-        Ok(())
-    } else {
-        Err(RefusedError { pid, doubts }.into())
-    }
 }
 
 fn begin(session: &mut Session, store: &Store, options: &SnapshotOptions) -> Result<Sink, Error> {
@@ -349,7 +350,7 @@ fn explain(target: &Target, error: SnapshotError<WriteError>) -> Error {
     }
 }
 
-fn doubts(listener: &mut Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doubt> {
+fn found(listener: &mut Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doubt> {
     // Without a round or a snapshot before, all was copied or duplicated while the tasks stood
     // still.
     listener.tracked = is_layer || !taken.rounds.is_empty();
@@ -376,40 +377,6 @@ fn doubts(listener: &mut Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Dou
         });
     }
     doubts
-}
-
-/// Memory that was left out because it was not to be dumped, and is so no more. What `madvise` set
-/// is known from before the rounds, since asking for it walks all page tables.
-fn left_out_in_vain(target: &Target, taken: &Taken) -> Option<Doubt> {
-    // The kernel's own and devices' are never dumped.
-    let special = MappingFlags::IO | MappingFlags::PFN_MAP;
-    let mut left_out: RangeSet = taken
-        .mappings
-        .iter()
-        .filter(|mapping| mapping.flags.contains(MappingFlags::DONT_DUMP))
-        .filter(|mapping| !mapping.flags.intersects(special) && !mapping.name.starts_with("[v"))
-        .map(|mapping| mapping.range)
-        .collect();
-    let parts = taken.parts.iter().map(|part| part.range).collect();
-    left_out = left_out.difference(&parts);
-    if left_out.is_empty() {
-        return None;
-    }
-    let now = target.process().smaps(target.page_size()).ok()?;
-    let to_be_dumped = now
-        .iter()
-        .map(|smap| &smap.mapping)
-        .filter(|mapping| !mapping.flags.contains(MappingFlags::DONT_DUMP))
-        .map(|mapping| mapping.range)
-        .collect();
-    left_out = left_out.intersection(&to_be_dumped);
-    (!left_out.is_empty()).then(|| Doubt {
-        ranges: left_out.ranges().to_vec(),
-        reason:
-            "left out because it was not to be dumped (MADV_DONTDUMP) when the snapshot began; \
-                 by now it is"
-                .into(),
-    })
 }
 
 fn report(

@@ -97,6 +97,42 @@ fn what_only_tracking_misses_is_taken_without_it() {
 }
 
 #[test]
+fn memory_that_others_write_is_in_doubt_as_long_as_they_do() {
+    let mut target = Target::start("doubtful", &["--shared"]);
+    let (start, len) = (target.number("shared"), target.number("len"));
+    let mut tool = Tool::on(&target);
+    let strategy = Strategy::Freeze;
+    refused(&mut tool, strategy);
+    let (report, _) = tool.must(&ask(strategy));
+    let Consistency::Unproven { reasons: doubts } = &report.consistency else {
+        panic!("{report:?}");
+    };
+    let shared = doubts
+        .iter()
+        .find(|doubt| doubt.reason.contains("this shared memory too"));
+    let shared = shared.unwrap_or_else(|| panic!("{doubts:?}"));
+    let ranges: Vec<(u64, u64)> = shared
+        .ranges
+        .iter()
+        .map(|range| (range.start().0, range.len().0))
+        .collect();
+    assert_eq!(ranges, [(start, len)]);
+    target.ask("alone");
+    let (report, _) = tool.must(&ask(strategy));
+    let told = reasons(&report);
+    let (stranger, other): (Vec<&str>, Vec<&str>) = told
+        .into_iter()
+        .partition(|reason| reason.contains("may not be looked at"));
+    assert_eq!(other, Vec::<&str>::new());
+    match stranger.first() {
+        None => drop(tool.must(&strict(strategy))),
+        // Not even root may look at some, in a container.
+        Some(reason) => skip("strict, with shared memory", reason),
+    }
+    assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+#[test]
 fn what_soft_dirty_bits_can_miss_is_in_doubt() {
     let target = Target::start("heartbeat", &["--mib", "80", "--period-us", "1000"]);
     let Some(mut tool) = Tool::by_soft_dirty(&target, "doubts of soft-dirty bits") else {

@@ -2,9 +2,11 @@
 //
 //   --direct   a file that is read past the page cache
 //   --ring     an io_uring as well
+//   --shared   two pages of memory that a child has as well, which goes on writing to it
 //
-// Ready line: {"pid":n}, with "skipped":WHY where the machine has no such thing. Commands: report:
-// {"count":n}, which counts the loop of a thread.
+// Ready line: {"pid":n,"shared":n,"len":n}, with "skipped":WHY where the machine has no such thing.
+// Commands: report: {"count":n}, which counts the loop of a thread; alone: the same, with the child
+// ended.
 #include "common.h"
 
 static volatile uint64_t count;
@@ -33,15 +35,39 @@ static const char *open_ring(void) {
     return ring == -1 ? "there is no io_uring" : NULL;
 }
 
+static char *shared = MAP_FAILED;
+static pid_t child;
+
+static void share(void) {
+    shared = map(2 * page_size(), MAP_SHARED | MAP_ANONYMOUS);
+    pid_t parent = getpid();
+    child = CHECK(fork());
+    if (child) return;
+    die_with_parent();
+    if (getppid() != parent) _exit(0);
+    for (uint64_t value = 1;; value++) {
+        *(volatile uint64_t *)shared = *(volatile uint64_t *)(shared + page_size()) = value;
+        sleep_ns(100000);
+    }
+}
+
 int main(int argc, char **argv) {
     die_with_parent();
     const char *why = NULL;
     if (!why && flag(argc, argv, "direct")) why = open_direct();
     if (!why && flag(argc, argv, "ring")) why = open_ring();
+    if (flag(argc, argv, "shared")) share();
     start_thread(work, NULL);
     if (why) answer("{\"pid\":%d,\"skipped\":\"%s\"}", getpid(), why);
-    else answer("{\"pid\":%d}", getpid());
+    else answer("{\"pid\":%d,\"shared\":%lu,\"len\":%lu}", getpid(), (unsigned long)shared,
+                2 * page_size());
     char line[64];
-    while (read_command(line, sizeof line)) answer("{\"count\":%lu}", count);
+    while (read_command(line, sizeof line)) {
+        if (strcmp(line, "alone") == 0) {
+            CHECK(kill(child, SIGKILL));
+            CHECK(waitpid(child, NULL, 0));
+        }
+        answer("{\"count\":%lu}", count);
+    }
     return 0;
 }

@@ -19,6 +19,7 @@ mod descriptors;
 mod kernel_shared;
 mod kind;
 mod moved;
+mod others;
 mod ring;
 mod scan;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use space::PageRange;
 
 pub use account::unaccounted_pins;
 pub use kind::Kind;
+pub use others::shared_with_others;
 pub use ring::{Ring, RingError};
 pub use scan::{inspect, inspect_process};
 

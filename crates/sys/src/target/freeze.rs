@@ -105,6 +105,12 @@ impl Freeze for Target {
 }
 
 impl Target {
+    /// Returns the processes that stand still together because they share the memory, as far as
+    /// they are known: the one that was opened first.
+    pub fn processes(&self) -> Vec<u32> {
+        self.sharers.processes().collect()
+    }
+
     fn tracer(&self) -> Result<Arc<Tracer>, Errno> {
         self.stopped.clone().ok_or(Errno::EINVAL)
     }
