@@ -3,11 +3,12 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use formats::core::{CoreImage, CoreMapping, CoreSummary};
 use formats::raw::{RawImage, RawSummary};
-use space::{ByteLen, Mapping};
-use store::Snapshot;
+use space::{ByteLen, Errno, Mapping, PageRange, PageSource};
+use store::{ReadError, Snapshot};
 
 use crate::error::Error;
 
@@ -45,8 +46,9 @@ pub fn core(
             std::io::ErrorKind::AlreadyExists => Error::Exists(path.display().to_string()),
             _ => failed(path, error),
         })?;
-    let written = formats::core::write(&image, &captured, snapshot, &mut file, progress)
-        .map_err(|error| failed(path, error))
+    let source = Told::new(snapshot);
+    let written = formats::core::write(&image, &captured, &source, &mut file, progress)
+        .map_err(|error| source.failed(path, error))
         .and_then(|summary| {
             file.sync_all()
                 .map(|()| summary)
@@ -81,8 +83,59 @@ pub fn raw(
         mappings: &mappings,
         page_size: meta.page_size,
     };
-    formats::raw::write(&image, &snapshot.captured(), snapshot, directory, progress)
-        .map_err(|error| failed(directory, error))
+    let source = Told::new(snapshot);
+    formats::raw::write(&image, &snapshot.captured(), &source, directory, progress)
+        .map_err(|error| source.failed(directory, error))
+}
+
+/// A snapshot that remembers why it could not be read: who writes a file is told no more than that
+/// it couldn't.
+struct Told<'a> {
+    snapshot: &'a Snapshot,
+    why: Mutex<Option<ReadError>>,
+}
+
+/// What could not be done because stored pages could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct Unread {
+    what: String,
+    #[source]
+    why: ReadError,
+}
+
+impl<'a> Told<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        Self {
+            snapshot,
+            why: Mutex::default(),
+        }
+    }
+
+    fn failed(&self, path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+        let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        match why.take() {
+            Some(why) => {
+                let what = error.to_string();
+                failed(path, Unread { what, why })
+            }
+            None => failed(path, error),
+        }
+    }
+}
+
+impl PageSource for Told<'_> {
+    fn read(&self, ranges: &[PageRange], buf: &mut [u8]) -> Result<ByteLen, Errno> {
+        match self.snapshot.read_pages(ranges, buf) {
+            Ok(read) if read.0 == 0 && !ranges.is_empty() => Err(Errno::EFAULT),
+            Ok(read) => Ok(read),
+            Err(error) => {
+                let mut why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+                *why = Some(error);
+                Err(Errno::EIO)
+            }
+        }
+    }
 }
 
 fn failed(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {

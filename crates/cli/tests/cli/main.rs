@@ -134,6 +134,42 @@ fn doctor_tells_its_strategies_in_json() {
 }
 
 #[test]
+fn an_export_of_damaged_pages_says_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    if !works("freeze", "an export of damaged pages", dir.path()) {
+        return;
+    }
+    let workload = workload::Workload::start();
+    let pid = workload.pid();
+    let args = ["snapshot", &pid, "--store", "store", "--name", "a"];
+    assert_eq!(onionskin(&args, dir.path()).status.code(), Some(0));
+    workload.finish();
+    for pack in std::fs::read_dir(dir.path().join("store/packs")).unwrap() {
+        let path = pack.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // All but its ends, which say where what is.
+        let len = bytes.len();
+        bytes[len / 8..len / 2].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+    }
+    for format in ["core", "raw"] {
+        let args = [
+            "snapshots",
+            "export",
+            "a",
+            "--store",
+            "store",
+            "--format",
+            format,
+        ];
+        let output = onionskin(&[&args[..], &["--output", format]].concat(), dir.path());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("because pack "), "{text}");
+    }
+}
+
+#[test]
 fn the_demo_goes_through_and_its_checks_hold() {
     let dir = tempfile::tempdir().unwrap();
     if !works("precopy", "the demo", dir.path()) {
