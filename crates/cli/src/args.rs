@@ -33,6 +33,11 @@ pub(crate) enum Command {
     /// Try what this machine can do, and say what to change.
     Doctor(Doctor),
     /// Show which memory a process writes, and how fast.
+    ///
+    /// Each interval tells which pages were written at least once in it, all of them and not a
+    /// sample. A rate is the size of those pages divided by the length of the interval: a page
+    /// that is written a thousand times counts once. The forecast is the freeze that a snapshot
+    /// would need now, by the strategy that it would choose.
     Watch(Watch),
     /// Take the memory and registers of a process at one instant.
     Snapshot(Snapshot),

@@ -15,7 +15,9 @@ use crate::units::{bytes, counted, millis, rate};
 /// How many mappings are listed for each interval.
 const LISTED_MAX: usize = 8;
 /// How wide the strips are.
-const STRIP: usize = 32;
+const STRIP: usize = 16;
+/// How wide lines are at most, unless a reason has to be told: every terminal has that.
+const COLUMNS: usize = 80;
 
 /// Prints each interval until it is over; returns whether the process ended.
 ///
@@ -61,7 +63,7 @@ pub(super) fn run(
 pub(crate) fn print(interval: &WatchInterval, out: &mut dyn Write) -> Result<()> {
     writeln!(
         out,
-        "{:>8.1} s  written {:>11} ({} of {})  freeze {}",
+        "{:>7.1} s  written {:>10} ({} of {})  freeze {}",
         interval.t_ms / 1000.0,
         rate(interval.written_bytes_per_s),
         counted(interval.written_pages, "page"),
@@ -69,14 +71,17 @@ pub(crate) fn print(interval: &WatchInterval, out: &mut dyn Write) -> Result<()>
         forecast(&interval.forecast),
     )?;
     for mapping in busiest(&interval.mappings).into_iter().take(LISTED_MAX) {
+        let (start, end) = (mapping.range.start(), mapping.range.end());
+        let range = format!("{start:x}-{end:x}");
+        // What stands before it, with its gaps.
+        let used = 2 + 11 + 2 + STRIP + 2 + range.len() + 1;
         writeln!(
             out,
-            "            {:>11}  {}  {}-{} {}",
+            "  {:>11}  {}  {} {}",
             rate(mapping.written_bytes_per_s),
             strip::shades(mapping.heat.cells(), STRIP),
-            paint(DIM, format_args!("{:x}", mapping.range.start())),
-            paint(DIM, format_args!("{:x}", mapping.range.end())),
-            name(mapping),
+            paint(DIM, range),
+            name(mapping, COLUMNS.saturating_sub(used)),
         )?;
     }
     Ok(())
@@ -89,35 +94,40 @@ fn busiest(mappings: &[MappingActivity]) -> Vec<&MappingActivity> {
     busy
 }
 
-/// Names a mapping as users know it.
-pub(super) fn name(mapping: &MappingActivity) -> String {
+/// Names a mapping as users know it, in so many columns where its writes are seen.
+fn name(mapping: &MappingActivity, columns: usize) -> String {
     let name = match mapping.name.as_str() {
         "" => "anonymous",
         name => name,
     };
+    let name = elided(name, columns);
     match &mapping.tracked {
-        Tracked::Yes => name.to_owned(),
+        Tracked::Yes => name,
         Tracked::No(reason) => format!("{name} {}", paint(WARN, format_args!("({reason})"))),
     }
 }
 
-/// Shows the freeze of each strategy, the one that would be chosen first.
-pub(super) fn forecast(forecast: &Forecast) -> String {
-    let ms = |strategy: Strategy| {
-        let ms = &forecast.freeze_ms;
-        match strategy {
-            Strategy::Precopy => ms.precopy,
-            Strategy::Fork => ms.fork,
-            Strategy::Freeze => ms.freeze,
-        }
+/// Shortens a name in front, where a path says least.
+fn elided(name: &str, columns: usize) -> String {
+    let letters = name.chars().count();
+    if letters <= columns {
+        return name.to_owned();
+    }
+    let kept = columns.saturating_sub(1);
+    let end: String = name.chars().skip(letters - kept).collect();
+    format!("…{end}")
+}
+
+/// Shows the strategy that would be chosen, and its freeze.
+fn forecast(forecast: &Forecast) -> String {
+    let all = &forecast.freeze_ms;
+    let ms = match forecast.strategy {
+        Strategy::Precopy => all.precopy,
+        Strategy::Fork => all.fork,
+        Strategy::Freeze => all.freeze,
     };
-    let mut order = [Strategy::Precopy, Strategy::Fork, Strategy::Freeze];
-    order.sort_by_key(|&strategy| strategy != forecast.strategy);
-    let shown = order.iter().filter_map(|&strategy| {
-        let ms = ms(strategy)?;
-        Some(format!("{} {}", strategy.name(), millis(ms)))
-    });
-    shown.collect::<Vec<_>>().join(", ")
+    let ms = ms.map_or_else(|| "?".to_owned(), millis);
+    format!("{ms} by {}", forecast.strategy.name())
 }
 
 #[cfg(test)]
@@ -133,9 +143,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "     1.0 s  written  7.57 MiB/s (1,939 pages of 813 MiB)  \
-             freeze precopy 1.98 ms, fork 14.3 ms, freeze 83.3 ms"
+            "    1.0 s  written 7.57 MiB/s (1,939 pages of 813 MiB)  freeze 1.98 ms by precopy"
         );
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(COLUMNS), "{text}");
+        assert_eq!(elided("/usr/lib/libname.so", 9), "…bname.so");
+        assert_eq!(elided("short", 5), "short");
         assert!(
             lines[1].ends_with("7f3180000000-7f3190000000 anonymous"),
             "{text}"
