@@ -6,6 +6,7 @@ mod conformance;
 mod demo;
 mod doctor;
 mod generate;
+mod open;
 mod oracle;
 mod out;
 mod outcome;

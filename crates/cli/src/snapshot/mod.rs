@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use onionskin::report::SnapshotReport;
-use onionskin::store::{Access, OpenError, Store};
+use onionskin::store::{Access, Store};
 use onionskin::{Error, Selection, Session, SessionOptions, SnapshotOptions, Strategy};
 
 use crate::args::{Snapshot, StrategyArg};
+use crate::open;
 use crate::out::Out;
 use crate::outcome::{self, Outcome};
 use crate::stop::Stop;
@@ -28,10 +29,7 @@ pub(crate) fn run(args: &Snapshot, out: &mut Out) -> Result<Outcome> {
     let address = &args.store.store;
     // A store that can't be used is told before the process is touched, and none is made for a
     // process that can't be.
-    let found = match Store::open(address, Access::Existing) {
-        Err(OpenError::Missing(_)) => None,
-        found => Some(found?),
-    };
+    let found = open::existing(address)?;
     if let (Some(store), Some(name)) = (&found, &args.name) {
         let names = match args.every {
             None => Names::One(name),
@@ -46,7 +44,7 @@ pub(crate) fn run(args: &Snapshot, out: &mut Out) -> Result<Outcome> {
     let mut session = Session::attach(args.pid, SessionOptions::default())?;
     let store = match found {
         Some(store) => store,
-        None => Store::open(address, Access::Create)?,
+        None => open::store(address, Access::Create)?,
     };
     let mut camera = Camera {
         args,

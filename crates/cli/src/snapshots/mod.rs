@@ -35,7 +35,7 @@ pub(crate) fn run(command: &Snapshots, out: &mut Out) -> Result<Outcome> {
 }
 
 fn open(at: &StoreArg) -> Result<Store> {
-    Ok(Store::open(&at.store, Access::Existing)?)
+    crate::open::store(&at.store, Access::Existing)
 }
 
 /// What was removed, as JSON.
