@@ -19,7 +19,8 @@ use crate::workspace::Workspace;
 /// Arguments of `cargo xtask check`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run only these steps: fmt, edges, manifests, tidy, modules, clippy, docs, deny, wasm.
+    /// Run only these steps: fmt, edges, manifests, tidy, modules, clippy, docs, deny, wasm,
+    /// fuzz.
     steps: Vec<String>,
 }
 
@@ -105,6 +106,11 @@ const STEPS: &[Step] = &[
         name: "wasm",
         cheap: false,
         run: tools::wasm,
+    },
+    Step {
+        name: "fuzz",
+        cheap: false,
+        run: tools::fuzz,
     },
 ];
 

@@ -1,5 +1,5 @@
-//! The checks that other programs make: rustfmt, clippy, rustdoc, cargo-deny, and a build for a
-//! target without an operating system.
+//! The checks that other programs make: rustfmt, clippy, rustdoc, cargo-deny, a build for a target
+//! without an operating system, and one of the fuzz targets.
 
 use std::path::Path;
 use std::process::Command;
@@ -113,6 +113,26 @@ pub(super) fn wasm(workspace: &Workspace) -> Result<Outcome> {
         WASM,
     ]);
     Ok(run(command.current_dir(&workspace.root)))
+}
+
+/// Compiles the fuzz targets, which are a workspace of their own that no other step sees.
+pub(super) fn fuzz(workspace: &Workspace) -> Result<Outcome> {
+    let folder = workspace.root.join("fuzz");
+    let mut fetch = cargo();
+    fetch.args(["fetch", "--locked"]).current_dir(&folder);
+    if process::output_of(&mut fetch).is_none() {
+        let why = "the fuzz targets' own dependencies can't be fetched as fuzz/Cargo.lock has them";
+        return Ok(Outcome::Skipped(why.into()));
+    }
+    if process::output_of(Command::new("c++").arg("--version")).is_none() {
+        let how = "there is no C++ compiler, which libFuzzer needs (apt-get install g++)";
+        return Ok(Outcome::Skipped(how.into()));
+    }
+    let mut command = cargo();
+    command
+        .args(["check", "--locked", "--bins", "--target-dir"])
+        .arg(workspace.target.join("fuzz"));
+    Ok(run(command.current_dir(&folder)))
 }
 
 fn run(command: &mut Command) -> Outcome {
