@@ -317,8 +317,10 @@ where
             (Err(_), Some(_)) if last && terms.strategy != Strategy::Fork => Way::Copy,
             (Err(none), Some(limit)) => return Err(Missed::forecast(none, limit).into()),
         };
-        // The next attempt forks, and is the last one.
-        if let (Way::Copy, false, Some(longest)) = (way, last, longest_copy(&terms)) {
+        // The next attempt forks, and is the last one. Who has every page compared in the freeze
+        // does not ask for a short one.
+        let short = !last && self.options.verify == Verify::No;
+        if let (Way::Copy, true, Some(longest)) = (way, short, longest_copy(&terms)) {
             frozen.limits.promise = longest;
             frozen.limits.promised = Promised::Ourselves;
         }

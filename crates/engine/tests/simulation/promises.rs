@@ -108,14 +108,21 @@ fn a_copy_that_gets_longer_than_a_fork_is_given_up_for_one() {
     assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 2));
     assert!(taken.freeze.total < Duration::from_millis(5));
     assert_eq!(taken.stops[0].why, "an attempt given up");
-    // Who asks for a copy gets one.
-    let options = Options {
-        strategy: Strategy::Freeze,
-        ..options
-    };
-    let mut sim = filled();
-    sim.fake.read_micros = 1000;
-    assert_eq!(sim.with(&options).unwrap().attempts, 1);
+    // Who asks for a copy gets one, and who has the freeze made longer by a comparison.
+    for (strategy, verify) in [
+        (Strategy::Freeze, Verify::No),
+        (Strategy::Auto, Verify::Yes),
+    ] {
+        let options = Options {
+            strategy,
+            verify,
+            ..options.clone()
+        };
+        let mut sim = filled();
+        sim.fake.read_micros = 1000;
+        let taken = sim.with(&options).unwrap();
+        assert_eq!((taken.strategy, taken.attempts), (Strategy::Freeze, 1));
+    }
 }
 
 #[test]
