@@ -63,7 +63,7 @@ pub(super) fn run(
 pub(crate) fn print(interval: &WatchInterval, out: &mut dyn Write) -> Result<()> {
     writeln!(
         out,
-        "{:>7.1} s  written {:>10} ({} of {})  freeze {}",
+        "{:>7.1} s  wrote {:>10} ({} of {})  freeze {}",
         interval.t_ms / 1000.0,
         rate(interval.written_bytes_per_s),
         counted(interval.written_pages, "page"),
@@ -143,7 +143,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "    1.0 s  written 7.57 MiB/s (1,939 pages of 813 MiB)  freeze 1.98 ms by precopy"
+            "    1.0 s  wrote 7.57 MiB/s (1,939 pages of 813 MiB)  freeze 1.98 ms by precopy"
         );
         let widest = lines.iter().map(|line| line.chars().count()).max();
         assert!(widest <= Some(COLUMNS), "{text}");
