@@ -45,21 +45,19 @@ fn blocked_calls_signals_and_registers_go_on() {
     assert_eq!(target.finish(), Ended::Exit(0));
 }
 
-#[test]
-fn waits_end_although_each_session_interrupts_them() {
-    let mut target = Target::start("blocked", &["--ms", "1000", "--slack-ms", "100000"]);
+/// Interrupts waits of a second in fresh sessions until each of those asked for has ended.
+fn waits_end(more: &[&str], asked_for: fn(&str) -> bool) {
+    let args = ["--ms", "1000", "--slack-ms", "100000"];
+    let mut target = Target::start("blocked", &[&args, more].concat());
     let before = target.ask("report");
     // A restart in each session would keep them for as long as sessions come.
     let until = Instant::now() + Duration::from_secs(60);
     let mut after = before.clone();
-    let waits = |name: &str| {
-        name.starts_with("sock_") || ["epoll", "semtimedop", "sigtimedwait"].contains(&name)
-    };
     while Instant::now() < until {
         Tool::on(&target).must(&ask(Strategy::Freeze));
         after = target.ask("report");
         let rounds = after["rounds"].as_object().unwrap();
-        let mut waits = rounds.iter().filter(|(name, _)| waits(name));
+        let mut waits = rounds.iter().filter(|(name, _)| asked_for(name));
         if waits.all(|(name, rounds)| rounds.as_u64() > Some(number(&before["rounds"], name))) {
             break;
         }
@@ -67,11 +65,30 @@ fn waits_end_although_each_session_interrupts_them() {
     println!("{after}");
     for (name, rounds) in after["rounds"].as_object().unwrap() {
         let earlier = number(&before["rounds"], name);
-        assert!(rounds.as_u64() > Some(earlier), "{name} never returned");
+        let has_ended = !asked_for(name) || rounds.as_u64() > Some(earlier);
+        assert!(has_ended, "{name} never returned");
         assert_eq!(number(&after["eintr"], name), 0, "{name} was interrupted");
     }
     assert_eq!(number(&after, "violations"), 0, "{}", after["first"]);
     assert_eq!(target.finish(), Ended::Exit(0));
+}
+
+#[test]
+fn waits_end_although_each_session_interrupts_them() {
+    waits_end(&[], |name| {
+        name.starts_with("sock_") || ["epoll", "semtimedop", "sigtimedwait"].contains(&name)
+    });
+}
+
+#[test]
+fn waits_end_where_a_filter_forbids_to_go_on_with_them() {
+    if cfg!(target_arch = "aarch64") {
+        skip("waits under a filter", "they begin anew each time on arm64");
+        return;
+    }
+    waits_end(&["--filtered"], |name| {
+        ["futex", "nanosleep", "poll"].contains(&name)
+    });
 }
 
 #[test]

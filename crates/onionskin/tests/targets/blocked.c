@@ -3,6 +3,7 @@
 //   --ms N        how long a timed wait asks for (200)
 //   --slack-ms N  how much later it may return on a loaded machine (4000)
 //   --only NAME   only that wait
+//   --filtered    under a filter that kills who goes on by restart_syscall
 //
 // Waits: nanosleep, clock_nanosleep, poll, ppoll, select, futex, futex_wake, epoll, epoll_forever,
 // pipe, sigtimedwait, semtimedop, accept, recv, pause, wait4; and on sockets with a timeout: sock_read,
@@ -17,7 +18,9 @@
 // "sent":n,"received":n}. A wait that returns EINTR counts under `eintr`, not as a violation:
 // signal(7) names calls that the kernel itself ends so after any stop of the process.
 #include "common.h"
+#include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -557,8 +560,21 @@ static void report(void) {
     traffic->pause = 0;
 }
 
+static void forbid_restart(void) {
+    struct sock_filter one[] = {
+        {BPF_LD | BPF_W | BPF_ABS, 0, 0, 0},
+        {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_restart_syscall},
+        {BPF_RET, 0, 0, SECCOMP_RET_KILL_PROCESS},
+        {BPF_RET, 0, 0, SECCOMP_RET_ALLOW},
+    };
+    struct sock_fprog program = {4, one};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
 int main(int argc, char **argv) {
     die_with_parent();
+    if (flag(argc, argv, "filtered")) forbid_restart();
     ask_ns = option(argc, argv, "ms", 200) * 1000000ull;
     slack_ns = option(argc, argv, "slack-ms", 4000) * 1000000ull;
     const char *only = word_option(argc, argv, "only", NULL);

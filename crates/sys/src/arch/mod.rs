@@ -13,6 +13,7 @@
 //! | [`register_notes`] | the register sets that belong in a snapshot |
 //! | [`can_divert`] | whether a task may be sent through other code at all |
 //! | [`waiting_call`], [`waits`] | a call that a stop ended with `EINTR` |
+//! | [`blocked_call`] | a call that would go on by `restart_syscall` |
 //! | [`begin_anew`], [`reentry`], [`DECIDES_BEFORE_STOP`] | how an interrupted call goes on |
 
 use space::Vaddr;
@@ -29,8 +30,8 @@ use x86_64 as native;
 
 pub(crate) use native::{
     CALL_GADGETS, CALL_LEN, DECIDES_BEFORE_STOP, Extended, INSTRUCTION_ALIGN, Registers,
-    SIGRETURN_GADGETS, begin_anew, call, can_divert, frame, reentry, register_notes, waiting_call,
-    waits,
+    SIGRETURN_GADGETS, begin_anew, blocked_call, call, can_divert, frame, reentry, register_notes,
+    waiting_call, waits,
 };
 
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]

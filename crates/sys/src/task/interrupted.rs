@@ -24,7 +24,8 @@ use super::again::make_again;
 use super::mark::Mark;
 use super::{Halt, Task, proc, read_general, write_general};
 use crate::arch::{
-    DECIDES_BEFORE_STOP, Registers, Timeout, WaitingCall, begin_anew, waiting_call, waits,
+    DECIDES_BEFORE_STOP, Registers, Timeout, WaitingCall, begin_anew, blocked_call, waiting_call,
+    waits,
 };
 use crate::inject::allows_restart;
 use crate::raw::memory;
@@ -48,16 +49,22 @@ impl Interrupted {
         {
             return Ok(());
         }
-        if self.filtered && registers.needs_restart_block(task.tid) && !allows_restart(*task) {
-            // The kernel would go on by `restart_syscall`, which a filter punishes: the call
-            // itself was allowed, and begins anew.
-            return anew(task, &registers);
-        }
-        let Some(call) = waiting_call(task.tid, &registers) else {
-            return Ok(());
+        // The kernel would go on by `restart_syscall`, which a filter punishes: the call itself was
+        // allowed, and begins anew.
+        let is_anew =
+            self.filtered && registers.needs_restart_block(task.tid) && !allows_restart(*task);
+        let call = if is_anew {
+            blocked_call(&registers)
+        } else {
+            waiting_call(task.tid, &registers)
         };
-        let Some(timeout) = length(*task, call.timeout) else {
-            return Ok(());
+        let known = call.and_then(|call| Some((call, length(*task, call.timeout)?)));
+        let Some((call, timeout)) = known else {
+            return if is_anew {
+                anew(task, &registers)
+            } else {
+                Ok(())
+            };
         };
         let mut again = call.again;
         let mark = Mark::from_bits(again.carried());

@@ -15,7 +15,9 @@ pub(crate) mod frame;
 mod restarts;
 
 pub(crate) use extended::Extended;
-pub(crate) use restarts::{DECIDES_BEFORE_STOP, begin_anew, reentry, waiting_call, waits};
+pub(crate) use restarts::{
+    DECIDES_BEFORE_STOP, begin_anew, blocked_call, reentry, waiting_call, waits,
+};
 
 /// `svc #0`.
 const SVC: [u8; 4] = 0xd400_0001_u32.to_le_bytes();

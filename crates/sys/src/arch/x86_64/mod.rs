@@ -238,6 +238,37 @@ pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCa
     })
 }
 
+/// Tells what a task waits for that would go on by `restart_syscall`, and is to make its call anew
+/// instead; `None` where it has no end of its own, or an absolute one.
+pub(crate) fn blocked_call(registers: &Registers) -> Option<WaitingCall> {
+    const POLL: u64 = 7;
+    const NANOSLEEP: u64 = 35;
+    const FUTEX: u64 = 202;
+    const FUTEX_COMMAND: u64 = 0x7f;
+    const FUTEX_WAIT: u64 = 0;
+    const CLOCK_NANOSLEEP: u64 = 230;
+    const TIMER_ABSTIME: u64 = 1;
+    const ETIMEDOUT: i64 = -110;
+    let argument = |register: usize| registers.0[register];
+    let second = argument(RSI);
+    let (timeout, timed_out) = match registers.in_call()? {
+        POLL => (Timeout::millis(argument(RDX)), 0),
+        NANOSLEEP => (Timeout::timespec(argument(RDI)), 0),
+        CLOCK_NANOSLEEP if second & TIMER_ABSTIME == 0 => (Timeout::timespec(argument(RDX)), 0),
+        FUTEX if second & FUTEX_COMMAND == FUTEX_WAIT => {
+            (Timeout::timespec(argument(R10)), ETIMEDOUT)
+        }
+        _ => return None,
+    };
+    let mut again = *registers;
+    again.set_result(ERESTARTNOHAND);
+    Some(WaitingCall {
+        timeout,
+        timed_out,
+        again,
+    })
+}
+
 /// Tells whether a task is in a call that any signal ends, or about to make it again.
 pub(crate) fn waits(_tid: u32, registers: &Registers) -> bool {
     [EINTR, ERESTARTNOHAND].contains(&registers.result()) && ended_by_stop(registers).is_some()
