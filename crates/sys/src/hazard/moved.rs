@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 
 use space::{Mapping, PageRange, PageSize, Sharing};
 
+use crate::uapi::pagemap::{PM_PRESENT, PM_SWAP};
+
 /// Bytes of pagemap that are read at once.
 const PIECE: usize = 4 << 10;
 
@@ -47,8 +49,9 @@ fn has_empty_entry(tid: u32, range: PageRange, page_size: PageSize) -> std::io::
     while at < end {
         let len = usize::try_from(end - at).map_or(PIECE, |left| left.min(PIECE));
         pagemap.read_exact_at(&mut entries[..len], at)?;
-        // Only a page that is there, or on its way to another frame, has any bit.
-        if entries[..len].as_chunks::<8>().0.contains(&[0; 8]) {
+        // A page that is on its way to another frame looks as if it were swapped out.
+        let is_empty = |entry: &[u8; 8]| u64::from_ne_bytes(*entry) & (PM_PRESENT | PM_SWAP) == 0;
+        if entries[..len].as_chunks().0.iter().any(is_empty) {
             return Ok(true);
         }
         at += len as u64;
