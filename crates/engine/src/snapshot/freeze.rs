@@ -347,6 +347,12 @@ where
                 self.costs.forked(look.forked, took);
                 let made = twin.insert(made);
                 frozen.enter(Step::Fork, self.clock.now())?;
+                if self.options.verify == Verify::Yes {
+                    // Without comparing, what the sink holds is the memory at the stop.
+                    look.written_since(frozen.space).map_err(|errno| {
+                        SnapshotError::space("looking at the memory again", errno)
+                    })?;
+                }
                 let lacks = self.twin_lacks(made, look)?;
                 look.leave_out(&lacks);
                 Ok(Way::Fork)

@@ -160,6 +160,27 @@ impl Look {
         self.unforked = self.unforked.union(gone);
     }
 
+    /// Takes note of pages that were written while everything stood still: a task that is made to
+    /// call the kernel has it write to the task's own memory on the way back (`struct rseq`, where
+    /// the processor's number stands). A forked child has them as they are now.
+    pub(crate) fn written_since<S: AddressSpace>(&mut self, space: &mut S) -> Result<(), Errno> {
+        if self.keep.is_empty() || space.tracking() == Tracking::None {
+            return Ok(());
+        }
+        let scan = Scan {
+            all_of: PageFlags::WRITTEN,
+            any_of: THERE,
+            report: PageFlags::WRITTEN,
+            rearm: Rearm::Keep,
+        };
+        let mut runs = Vec::new();
+        space.scan(&scan, self.keep.ranges(), &mut runs)?;
+        let written = collect(&runs, |_| true).intersection(&self.keep);
+        self.keep = self.keep.difference(&written);
+        self.carried = self.carried.union(&written);
+        Ok(())
+    }
+
     /// Returns what the freeze would have to deal with.
     pub(crate) fn load(&self) -> Load {
         Load {

@@ -9,6 +9,7 @@ mod abroad;
 mod audits;
 mod common;
 mod foreign_uffd;
+mod forked;
 mod gdb;
 mod hidden;
 mod instant;
