@@ -343,15 +343,32 @@ fn accountable(world: &World, new: &New) -> bool {
 }
 
 /// `__mmap_region`: makes room, and lets a neighbour take the new range in, or makes a mapping.
-fn mmap_region(
-    world: &mut World,
-    process: &mut Process,
-    tid: Tid,
-    mut new: New,
-) -> Result<(), Errno> {
+fn mmap_region(world: &mut World, process: &mut Process, tid: Tid, new: New) -> Result<(), Errno> {
     let end = new.addr + new.len;
+    // What is replaced gives its files back when all is done: a file of huge pages keeps what it
+    // reserved until then (`vms_complete_munmap_vmas`).
+    let vmas = &process.mm.vmas;
+    let replaced = (vmas.find_index(new.addr)..vmas.len())
+        .map(|index| vmas.at(index))
+        .take_while(|vma| vma.start < end);
+    let files: Vec<FileId> = replaced
+        .filter(|vma| vma.is_hugetlb())
+        .filter_map(|vma| vma.file)
+        .collect();
+    for &file in &files {
+        world.files.get_ref(file);
+    }
+    let mapped = super::munmap::unmap_for(world, process, tid, new.addr, end)
+        .and_then(|()| map_new(world, process, new, end));
+    for file in files {
+        world.put_file(file);
+    }
+    mapped
+}
+
+/// The part of `__mmap_region` behind `__mmap_setup`.
+fn map_new(world: &mut World, process: &mut Process, mut new: New, end: u64) -> Result<(), Errno> {
     let page_shift = world.page_shift();
-    super::munmap::unmap_for(world, process, tid, new.addr, end)?;
     if accountable(world, &new) {
         if new.len >> page_shift > world.profile.memory_pages + world.profile.swap_pages {
             return Err(Errno::ENOMEM);

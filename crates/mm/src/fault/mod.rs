@@ -30,7 +30,7 @@ use space::Errno;
 use crate::entry::{Bits, Entry, Present};
 use crate::machine::{Mm, Tid, World};
 use crate::stop::{Signal, Stop, Wait};
-use crate::table::Slot;
+use crate::table::{PMD, Slot};
 use crate::vma::{View, VmaFlags};
 
 bitflags! {
@@ -207,6 +207,8 @@ pub(crate) fn handle_mm_fault(
     if vma.is_hugetlb() {
         return hugetlb::fault(&mut fault);
     }
+    // The upper tables are there from now on, also where the fault comes to nothing.
+    fault.mm.tables.alloc_to(address, PMD);
     let slot = fault.mm.tables.walk(address, 0);
     let found = fault.mm.tables.entry(slot);
     if slot.level > 0 {
