@@ -18,7 +18,11 @@
     reason = "memory shared with a process that may write anything to it"
 )]
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 
 use space::Errno;
@@ -84,12 +88,32 @@ impl Board {
         }
         let base = NonNull::new(base.cast()).expect("a mapping is never at zero");
         let board = Self { base };
-        for (at, byte) in PATTERNS.into_iter().enumerate() {
-            let start = board.at(PATTERN_START + at * PATTERN_LEN, PATTERN_LEN);
-            // SAFETY: 1. `at` checked that the run lies on the board. 2. nobody else knows it.
-            unsafe { start.write_bytes(byte, PATTERN_LEN) };
+        if let Err(errno) = board.map_patterns() {
+            board.unmap();
+            return Err(errno);
         }
         Ok(board)
+    }
+
+    /// Maps the patterns: they are written once for all boards, and each has its own view of them.
+    fn map_patterns(self) -> Result<(), Errno> {
+        static FILE: OnceLock<Result<File, Errno>> = OnceLock::new();
+        let file = FILE
+            .get_or_init(pattern_file)
+            .as_ref()
+            .map_err(|why| *why)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        let len = PATTERNS.len() * PATTERN_LEN;
+        let start = self.at(PATTERN_START, len);
+        let fd = file.as_raw_fd();
+        // SAFETY: 1. `at` checked that the range lies on the board, which is replaced there. 2. nobody
+        // else knows the board. 3. the file is as long as the range and is never cut.
+        let mapped = unsafe { libc::mmap(start.cast(), len, protection, flags, fd, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        Ok(())
     }
 
     /// Takes the mapping away from the calling process.
@@ -218,6 +242,21 @@ impl Board {
         assert!(offset + 8 <= DATA_LEN, "data's offset");
         self.write(DATA_START + offset, value);
     }
+}
+
+/// A file that holds the patterns.
+fn pattern_file() -> Result<File, Errno> {
+    // SAFETY: the name ends with a zero; a new descriptor is nobody's.
+    let made = unsafe { libc::memfd_create(c"patterns".as_ptr(), libc::MFD_CLOEXEC) };
+    if made < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: the call has just made it.
+    let mut file = unsafe { File::from_raw_fd(made) };
+    for byte in PATTERNS {
+        file.write_all(&vec![byte; PATTERN_LEN])?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
