@@ -1,5 +1,6 @@
 //! The command line's definition: help, man pages and completions come from it.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -388,6 +389,10 @@ pub(crate) struct OracleRun {
     /// Leave these operations out.
     #[arg(long, value_name = "OP", value_delimiter = ',')]
     pub(crate) without: Vec<String>,
+    /// How many programs run side by side: the same are found with any number.
+    /// [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
     /// Show how often each operation ended how.
     #[arg(long)]
     pub(crate) coverage: bool,

@@ -34,6 +34,7 @@ fn main() {
             time: Some(TIME),
             families: families.clone(),
             without: Vec::new(),
+            workers: None,
         };
         let report = run(&subject, &options, |_| {}).expect("the kernel's side works");
         let both = rate(report.steps, report.time);

@@ -52,6 +52,7 @@ fn a_wrong_model_is_found() {
         time: Some(Duration::from_secs(20)),
         families: vec![Family::Mapping],
         without: Vec::new(),
+        workers: None,
     };
     let report = run(&subject, &options, |_| {}).unwrap();
     assert!(report.divergences > 0);

@@ -46,6 +46,7 @@ fn a_fresh_seed_finds_nothing_new() {
         time: Some(Duration::from_secs(seconds)),
         families: families.filter(|family| subject.can_run(*family)).collect(),
         without: Vec::new(),
+        workers: None,
     };
     let mut new = String::new();
     let report = run(&subject, &options, |found| {

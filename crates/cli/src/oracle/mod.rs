@@ -36,6 +36,7 @@ struct ReportJson {
     steps_per_second: f64,
     success_percent: f64,
     lost: Vec<String>,
+    disturbed: u64,
     found: Vec<FoundJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Vec<RowJson>>,
@@ -102,6 +103,7 @@ fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
         time: time.or(args.steps.is_none().then_some(TIME)),
         families: families(args, &subject)?,
         without: args.without.clone(),
+        workers: args.workers,
     };
     if !out.json {
         writeln!(out, "seed {seed}, profile {}", subject.name())?;
@@ -216,6 +218,7 @@ fn print(
             profile: subject.name(),
             steps_per_second: rate,
             lost: report.lost.iter().map(ToString::to_string).collect(),
+            disturbed: report.disturbed,
             success_percent: report.coverage.success_percent(),
             found: report.found.iter().map(found).collect(),
             coverage: args
@@ -247,6 +250,13 @@ fn print(
     }
     for lost in &report.lost {
         writeln!(out, "{} {lost}", paint(BAD, "lost:"))?;
+    }
+    if report.disturbed > 0 {
+        writeln!(
+            out,
+            "{} programs were not compared: others used the machine's huge pages meanwhile",
+            count(report.disturbed)
+        )?;
     }
     let percent = report.coverage.success_percent();
     writeln!(

@@ -2,7 +2,9 @@
 
 use super::state::FileState;
 use super::{Family, HUGE, Maker};
-use crate::program::{Amount, Closeable, FallocateMode, FileSlot, MemfdFlags, Op, Seals};
+use crate::program::{
+    Amount, Closeable, FallocateMode, FileSlot, MapFlags, MemfdFlags, Op, Prot, Seals,
+};
 
 /// How many files a program has.
 const FILES: u8 = 3;
@@ -98,7 +100,7 @@ impl Maker {
         else {
             return op;
         };
-        let flags = crate::program::MapFlags(flags.0 & !0x4_0020);
+        let flags = MapFlags(flags.0 & !0x4_0020);
         let file = crate::program::MaybeFile(Some(slot));
         let unit = if self.is_huge_file(slot) { HUGE } else { 1 };
         let offset = Amount::pages(self.random.between(0, 3) * unit);
@@ -112,6 +114,28 @@ impl Maker {
         }
     }
 
+    /// A mapping of a file with this protection and these flags.
+    pub(super) fn mmap_of(&mut self, slot: FileSlot, prot: Prot, flags: MapFlags) -> Op {
+        let op = self.mmap();
+        match self.with_file(op, slot) {
+            Op::Mmap {
+                address,
+                len,
+                file,
+                offset,
+                ..
+            } => Op::Mmap {
+                address,
+                len,
+                prot,
+                flags,
+                file,
+                offset,
+            },
+            other => other,
+        }
+    }
+
     fn resize(&mut self, slot: FileSlot, pages: i64) {
         for file in &mut self.files {
             if file.slot == slot {
@@ -120,7 +144,7 @@ impl Maker {
         }
     }
 
-    fn new_file(&mut self) -> Op {
+    pub(super) fn new_file(&mut self) -> Op {
         let taken = |slot: u8| self.files.iter().any(|file| file.slot.0 == slot);
         let slot = (0..FILES).find(|&slot| !taken(slot)).unwrap_or(0);
         let slot = FileSlot(slot);

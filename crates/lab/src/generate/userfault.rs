@@ -4,8 +4,8 @@ use super::pick::Range;
 use super::state::{ContextState, Kind};
 use super::{Family, Maker};
 use crate::program::{
-    Address, Amount, Closeable, Context, ContextFlags, ContinueMode, CopyMode, Features, MoveMode,
-    Number, Op, ProtectMode, RegisterMode, WakeMode,
+    Address, Amount, Closeable, Context, ContextFlags, ContinueMode, CopyMode, Features, MapFlags,
+    MemfdFlags, MoveMode, Number, Op, Prot, ProtectMode, RegisterMode, Seals, WakeMode,
 };
 
 /// How many contexts a program has.
@@ -106,6 +106,38 @@ impl Maker {
         }
     }
 
+    /// Seals a file against writing, maps it, and registers that: what may never be written can't be
+    /// registered.
+    fn register_sealed(&mut self, context: Context) -> Op {
+        let memfd = self.new_file();
+        let Op::Memfd { file, flags } = memfd else {
+            return memfd;
+        };
+        let (prot, map) = (Prot(1), MapFlags::of(&["shared", "fixed"]));
+        let map = self.mmap_of(file, prot, map);
+        let Op::Mmap { address, len, .. } = map else {
+            return memfd;
+        };
+        let mode = self.random.one_of(&[1_u64, 2, 3, 4]);
+        self.queue.extend([
+            Op::Seal {
+                file,
+                seals: Seals::of(&["future-write"]),
+            },
+            map,
+            Op::Register {
+                context,
+                address,
+                len,
+                mode: RegisterMode(mode),
+            },
+        ]);
+        Op::Memfd {
+            file,
+            flags: MemfdFlags(flags.0 | MemfdFlags::of(&["sealing"]).0),
+        }
+    }
+
     /// A range that the context watches, most often.
     fn watched(&mut self, context: Context) -> Range {
         let area = self.area_where(|area| area.registered == Some(context));
@@ -131,6 +163,7 @@ impl Maker {
         let wake = self.random.one_of(&[0_u64, 0, 0, 0, 1]);
         let wake = WakeMode(self.flags(wake));
         match self.random.below(100) {
+            0 if self.random.chance(40) => self.register_sealed(context),
             0..=11 => self.register(context),
             12..=15 => Op::Unregister {
                 context,

@@ -9,6 +9,7 @@ mod reach;
 mod run;
 mod shrink;
 mod watch;
+mod worker;
 
 pub use check::{Checker, Divergence};
 pub use coverage::{Coverage, Row};

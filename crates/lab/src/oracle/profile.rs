@@ -46,6 +46,8 @@ pub struct Subject {
     pub geometry: Geometry,
     /// The huge pages that programs work with.
     loan: Option<Result<Loan, LoanError>>,
+    /// How many huge pages were promised to others at the beginning.
+    reserved: u64,
 }
 
 impl Subject {
@@ -89,6 +91,7 @@ impl Subject {
             profile,
             geometry,
             loan: Some(loan),
+            reserved: pool::reserved(),
         })
     }
 
@@ -111,6 +114,7 @@ impl Subject {
             profile,
             geometry,
             loan: None,
+            reserved: 0,
         })
     }
 
@@ -138,6 +142,14 @@ impl Subject {
     /// Tells whether there are huge pages to work with.
     pub fn has_huge_pages(&self) -> bool {
         self.profile.huge_pools.iter().any(|pool| pool.pages > 0)
+    }
+
+    /// Tells whether all huge pages are there that programs count on, and no others: the pool is the
+    /// machine's.
+    pub fn has_whole_pool(&self) -> bool {
+        let mut pools = self.profile.huge_pools.iter();
+        let now = (pool::available(), pool::overcommit(), pool::reserved());
+        pools.all(|pool| pool.pages == 0 || now == (pool.pages, pool.overcommit, self.reserved))
     }
 
     /// Tells whether the kernel has something that a program needs, by name. With `!`, whether it

@@ -1,26 +1,28 @@
-//! A run of the oracle: one thread runs programs on the kernel, another holds the model against
-//! what they showed. What diverges is shrunk afterwards, so that it does not count for the rate.
+//! A run of the oracle: workers try out programs side by side, and what they find is added up in
+//! the order of the programs. What diverges is shrunk afterwards, so that it does not count for the
+//! rate.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::watch::{Work, watch};
-use super::{Checker, Coverage, Divergence, Subject, shrink};
+use super::worker::{Draw, Drawn, End, Pool, Ran, Worker};
+use super::{Coverage, Divergence, Subject, shrink};
 use crate::compare::Allowances;
-use crate::generate::{self, Family};
-use crate::kernel::{Kernel, KernelError, PuppetError};
-use crate::outcome::Outcome;
+use crate::generate::Family;
+use crate::kernel::KernelError;
 use crate::program::Program;
 
 /// How long shrinking one program may take.
 const SHRINK_TIME: Duration = Duration::from_secs(5);
 /// How long shrinking may take in one run.
 const SHRINK_TIME_ALL: Duration = Duration::from_secs(60);
-/// How many programs may wait for the model.
+/// How many programs of a worker may wait to be added up.
 const AHEAD: usize = 16;
 
 /// What a run shall do.
@@ -36,6 +38,9 @@ pub struct Options {
     pub families: Vec<Family>,
     /// Operations that are left out, by name.
     pub without: Vec<String>,
+    /// How many programs run side by side; as many as there are processors unless said. What a run of
+    /// so many steps finds does not depend on it.
+    pub workers: Option<NonZeroUsize>,
 }
 
 /// Why a run could not go on.
@@ -106,7 +111,7 @@ impl fmt::Display for Lost {
 }
 
 /// What a run found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Compared steps. What was left out does not count.
     pub steps: u64,
@@ -120,18 +125,12 @@ pub struct Report {
     pub found: Vec<Found>,
     /// Programs that came to no end.
     pub lost: Vec<Lost>,
+    /// Programs that were not compared, since others used the machine's huge pages meanwhile.
+    pub disturbed: u64,
     /// What was reached.
     pub coverage: Coverage,
     /// What was allowed.
     pub allowances: Allowances,
-}
-
-/// A program with what the kernel showed.
-struct Ran {
-    family: Family,
-    seed: u64,
-    program: Program,
-    outcomes: Result<Vec<Outcome>, KernelError>,
 }
 
 /// Runs the oracle. `found` hears of each kind of divergence, shrunk.
@@ -142,72 +141,52 @@ struct Ran {
 ///
 /// # Panics
 ///
-/// Panics if the thread of the kernel's side does: a mistake in here.
+/// Panics if a worker does: a mistake in here.
 pub fn run(
     subject: &Subject,
     options: &Options,
     mut found: impl FnMut(&Found),
 ) -> Result<Report, OracleError> {
     let begin = Instant::now();
-    let stop = AtomicBool::new(false);
-    let work = Work::default();
-    let (sender, receiver) = mpsc::sync_channel(AHEAD);
+    let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let pool = Pool::new(subject);
+    let draw = Draw::new(options.seed, &options.families, &options.without);
+    let workers = workers(options);
+    let works: Vec<Work> = (0..=workers).map(|_| Work::default()).collect();
     thread::scope(|scope| {
-        let stop = &stop;
-        let kernel = scope.spawn(move || feed(subject, options, &sender, stop));
-        let work = &work;
-        scope.spawn(move || watch(work, stop));
-        let (mut report, kinds) = hold(subject, options, (begin, work), &receiver);
-        stop.store(true, Ordering::Relaxed);
+        scope.spawn(|| watch(&works, &over));
+        let (sender, receiver) = mpsc::sync_channel(AHEAD * workers);
+        let handles: Vec<_> = works[1..]
+            .iter()
+            .map(|work| {
+                let (pool, draw, stop, sender) = (&pool, &draw, &stop, sender.clone());
+                scope.spawn(move || {
+                    // Its puppets end when it does.
+                    Worker::new(pool, work).run(draw, &sender, || stop.load(Ordering::Relaxed))
+                })
+            })
+            .collect();
+        drop(sender);
+        let tally = gather(options, begin, &receiver, &stop);
         drop(receiver);
-        kernel.join().expect("the kernel's side does not panic")?;
-        report.found = shrink_all(subject, kinds, work, &mut found);
-        Ok(report)
+        let ended: Result<Vec<()>, OracleError> = handles
+            .into_iter()
+            .map(|handle| handle.join().expect("a worker does not panic"))
+            .collect();
+        let shrunk = ended.map(|_| {
+            let mut report = tally.report;
+            let mut worker = Worker::new(&pool, &works[0]);
+            report.found = shrink_all(&mut worker, tally.kinds, &mut found);
+            report
+        });
+        over.store(true, Ordering::Relaxed);
+        shrunk
     })
 }
 
-/// Runs programs on the kernel until nobody wants more.
-fn feed(
-    subject: &Subject,
-    options: &Options,
-    sender: &SyncSender<Ran>,
-    stop: &AtomicBool,
-) -> Result<(), OracleError> {
-    let mut kernel = Kernel::new(subject.geometry);
-    let mut draw = generate::Random::new(options.seed);
-    while !stop.load(Ordering::Relaxed) {
-        let family = draw.one_of(&options.families);
-        let seed = draw.word();
-        let mut program = generate::program(family, seed);
-        program
-            .steps
-            .retain(|step| !options.without.iter().any(|name| *name == step.op.name()));
-        let outcomes = match kernel.run(&program) {
-            Ok(outcomes) => Ok(outcomes),
-            // Made by chance: it names what no program may.
-            Err(KernelError::Step { .. }) => continue,
-            Err(why @ KernelError::Puppet(PuppetError::Start(_))) => {
-                return Err(OracleError::Kernel {
-                    seed,
-                    family: family.name(),
-                    why,
-                });
-            }
-            Err(why) => Err(why),
-        };
-        if sender
-            .send(Ran {
-                family,
-                seed,
-                program,
-                outcomes,
-            })
-            .is_err()
-        {
-            break;
-        }
-    }
-    Ok(())
+fn workers(options: &Options) -> usize {
+    let all = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    options.workers.map_or_else(all, NonZeroUsize::get)
 }
 
 /// A kind of divergence: the first program that showed it, and how many did.
@@ -219,78 +198,91 @@ struct Kind {
     times: u64,
 }
 
-/// Holds the model against what comes.
-fn hold(
-    subject: &Subject,
-    options: &Options,
-    (begin, work): (Instant, &Work),
-    receiver: &Receiver<Ran>,
-) -> (Report, Vec<Kind>) {
-    let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
-    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    let mut lost = Vec::new();
-    let (mut programs, mut divergences) = (0, 0);
-    for ran in receiver.iter() {
+/// What has come together.
+struct Tally {
+    report: Report,
+    kinds: BTreeMap<String, Kind>,
+}
+
+impl Tally {
+    fn add(&mut self, ran: Ran) {
         let Ran {
+            drawn,
+            end,
+            coverage,
+            allowances,
+        } = ran;
+        let Drawn {
             family,
             seed,
             program,
-            outcomes,
-        } = ran;
-        programs += 1;
-        let outcomes = match outcomes {
-            Ok(outcomes) => outcomes,
-            Err(why) => {
-                lost.push(Lost { family, seed, why });
-                continue;
+            ..
+        } = drawn;
+        let report = &mut self.report;
+        report.coverage.add(&coverage);
+        report.allowances.add(&allowances);
+        report.steps = report.coverage.steps();
+        report.programs += u64::from(!matches!(end, End::Refused));
+        match end {
+            End::Same | End::Refused => {}
+            End::Disturbed => report.disturbed += 1,
+            End::Lost(why) => report.lost.push(Lost { family, seed, why }),
+            End::Parted(divergence) => {
+                report.divergences += 1;
+                let kind = self.kinds.entry(divergence.signature()).or_insert(Kind {
+                    family,
+                    seed,
+                    program,
+                    divergence,
+                    times: 0,
+                });
+                kind.times += 1;
             }
-        };
-        work.begin(&program);
-        let checked = checker.check(&program, &outcomes);
-        work.end();
-        if let Err(divergence) = checked {
-            divergences += 1;
-            let kind = kinds.entry(divergence.signature()).or_insert(Kind {
-                family,
-                seed,
-                program,
-                divergence,
-                times: 0,
-            });
-            kind.times += 1;
-        }
-        let steps = checker.coverage.steps();
-        let enough = options.steps.is_some_and(|most| steps >= most)
-            || options.time.is_some_and(|most| begin.elapsed() >= most);
-        if enough {
-            break;
         }
     }
-    let report = Report {
-        steps: checker.coverage.steps(),
-        programs,
-        time: begin.elapsed(),
-        divergences,
-        found: Vec::new(),
-        lost,
-        coverage: checker.coverage,
-        allowances: checker.allowances,
+}
+
+/// Adds up what the workers bring, in the order of the programs' numbers, until it is enough.
+fn gather(options: &Options, begin: Instant, receiver: &Receiver<Ran>, stop: &AtomicBool) -> Tally {
+    let mut tally = Tally {
+        report: Report::default(),
+        kinds: BTreeMap::new(),
     };
-    (report, kinds.into_values().collect())
+    let mut early: BTreeMap<u64, Ran> = BTreeMap::new();
+    let mut next = 0;
+    let mut full = false;
+    for ran in receiver.iter() {
+        early.insert(ran.drawn.number, ran);
+        while !full && let Some(ran) = early.remove(&next) {
+            next += 1;
+            tally.add(ran);
+            full = options.steps.is_some_and(|most| tally.report.steps >= most);
+        }
+        let late = options.time.is_some_and(|most| begin.elapsed() >= most);
+        if full || late {
+            // The workers end with what they are at.
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+    if !full {
+        early.into_values().for_each(|ran| tally.add(ran));
+    }
+    tally.report.time = begin.elapsed();
+    tally
 }
 
 /// Shrinks what was found, the most frequent first, as long as there is time.
 fn shrink_all(
-    subject: &Subject,
-    mut kinds: Vec<Kind>,
-    work: &Work,
+    worker: &mut Worker<'_>,
+    kinds: BTreeMap<String, Kind>,
     found: &mut impl FnMut(&Found),
 ) -> Vec<Found> {
     let deadline = Instant::now() + SHRINK_TIME_ALL;
+    let mut kinds: Vec<Kind> = kinds.into_values().collect();
     kinds.sort_by_key(|kind| std::cmp::Reverse(kind.times));
     let shrunk = kinds.into_iter().map(|kind| {
         let left = deadline.saturating_duration_since(Instant::now());
-        let one = minimal(subject, kind, work, SHRINK_TIME.min(left));
+        let one = minimal(worker, kind, SHRINK_TIME.min(left));
         found(&one);
         one
     });
@@ -298,9 +290,7 @@ fn shrink_all(
 }
 
 /// Shrinks a program that diverged, as long as the same operation diverges.
-fn minimal(subject: &Subject, kind: Kind, work: &Work, time: Duration) -> Found {
-    let mut kernel = Kernel::new(subject.geometry);
-    let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
+fn minimal(worker: &mut Worker<'_>, kind: Kind, time: Duration) -> Found {
     let Kind {
         family,
         seed,
@@ -310,20 +300,12 @@ fn minimal(subject: &Subject, kind: Kind, work: &Work, time: Duration) -> Found 
     } = kind;
     program.steps.truncate(last.step + 1);
     let wanted = last.signature();
-    let mut fails = |candidate: &Program| {
-        let Ok(outcomes) = kernel.run(candidate) else {
-            return false;
-        };
-        work.begin(candidate);
-        let checked = checker.check(candidate, &outcomes);
-        work.end();
-        match checked {
-            Err(divergence) if divergence.signature() == wanted => {
-                last = divergence;
-                true
-            }
-            _ => false,
+    let mut fails = |candidate: &Program| match worker.try_out(candidate) {
+        End::Parted(divergence) if divergence.signature() == wanted => {
+            last = divergence;
+            true
         }
+        _ => false,
     };
     let program = shrink(&program, time, &mut fails);
     // The last try may have been another program.

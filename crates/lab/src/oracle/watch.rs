@@ -1,4 +1,4 @@
-//! Notices a model that never comes back from a step.
+//! Notices a model that never comes back from a step, in any worker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -36,11 +36,11 @@ impl Work {
 
 /// Watches until `stop`. A thread can't be taken out of an endless loop: the program is shown, and
 /// the whole process ends.
-pub(super) fn watch(work: &Work, stop: &AtomicBool) {
+pub(super) fn watch(works: &[Work], stop: &AtomicBool) {
     const PAUSE: Duration = Duration::from_millis(50);
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(PAUSE);
-        if let Some(program) = work.overdue() {
+        if let Some(program) = works.iter().find_map(Work::overdue) {
             eprintln!("the model does not come back from this program:\n{program}");
             std::process::exit(2);
         }
