@@ -30,6 +30,8 @@ pub(crate) enum Forking {
 const FORK_WORTH: Duration = Duration::from_millis(2);
 /// What a freeze that copies may take beyond the time of a fork, and a fifth of it.
 const COPY_SLACK: Duration = Duration::from_millis(5);
+/// How many times as long as forecast a copy is taken to come to at worst.
+const WORST_COPY: u32 = 8;
 /// Rounds go on only while each has less than this share of the one before to copy.
 const SHRINKING: f64 = 0.8;
 
@@ -99,13 +101,16 @@ pub(crate) struct NoneKeeps {
 }
 
 impl Terms<'_> {
+    /// How long it takes to copy all that is left.
+    fn copying(&self) -> Duration {
+        let bytes = self.load.changed.0 + self.load.volatile.0;
+        self.costs.copying(ByteLen(bytes))
+    }
+
     fn choice(&self, way: Way) -> Choice {
-        let Load {
-            changed, volatile, ..
-        } = *self.load;
         let rest = match way {
-            Way::Copy => self.costs.copying(ByteLen(changed.0 + volatile.0)),
-            Way::Fork => self.costs.forking(self.load) + self.costs.copying(volatile),
+            Way::Copy => self.copying(),
+            Way::Fork => self.costs.forking(self.load) + self.costs.copying(self.load.volatile),
         };
         Choice {
             way,
@@ -154,11 +159,14 @@ pub(crate) fn choose(terms: &Terms<'_>) -> Result<Choice, NoneKeeps> {
 }
 
 /// How long a freeze that copies may become before a fork would have been clearly shorter, so that
-/// the copying is better given up: where there is a choice, and nothing is promised.
+/// the copying is better given up: where there is a choice, and nothing is promised. What holds up the
+/// copy of a few pages is a busy machine, which holds up the next stop and a fork as well.
 pub(crate) fn longest_copy(terms: &Terms<'_>) -> Option<Duration> {
     let free = terms.strategy == Strategy::Auto && terms.forking == Forking::Possible;
     let fork = terms.costs.forking(terms.load);
-    (free && terms.limit.is_none()).then(|| fork + fork / 5 + COPY_SLACK)
+    let longest = fork + fork / 5 + COPY_SLACK;
+    let may_be_longer = terms.copying() * WORST_COPY > longest;
+    (free && terms.limit.is_none() && may_be_longer).then_some(longest)
 }
 
 /// How much memory to make ready for copying: half as much again as is expected.
@@ -268,12 +276,17 @@ mod tests {
             let fork = costs.forking(&load);
             let allowed = fork + fork / 5 + Duration::from_millis(5);
             assert!(choice.takes <= allowed, "{choice:?} {allowed:?}");
-            assert_eq!(
-                longest_copy(&terms(Strategy::Auto, &load, &costs)),
-                Some(allowed)
+            let longest = longest_copy(&terms(Strategy::Auto, &load, &costs));
+            assert!(longest.is_none_or(|longest| longest == allowed));
+            // Of a few pages nothing is to be gained, and of many everything.
+            let known = [(0, true), (1, true), (16, false), (1 << 8, false)];
+            let known = known.into_iter().find(|&(count, _)| count == pages);
+            assert!(
+                known.is_none_or(|(_, none)| longest.is_none() == none),
+                "{pages}"
             );
         }
-        let load = load(0);
+        let load = load(1 << 30);
         assert_eq!(longest_copy(&terms(Strategy::Precopy, &load, &costs)), None);
     }
 
