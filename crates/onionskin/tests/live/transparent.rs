@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use onionskin::{SnapshotOptions, Strategy};
 
-use crate::common::{Ended, STRATEGIES, Target, Tool, ask, chain, number, rounds, skip, states};
+use crate::common::{
+    Ended, STRATEGIES, Target, Tool, ask, chain, is_slow, number, rounds, skip, states,
+};
 
 /// Takes snapshots with every strategy, in sessions that last and in fresh ones.
 fn disturb(target: &Target, time: Duration) -> u32 {
@@ -51,7 +53,7 @@ fn waits_end(more: &[&str], asked_for: fn(&str) -> bool) {
     let mut target = Target::start("blocked", &[&args, more].concat());
     let before = target.ask("report");
     // A restart in each session would keep them for as long as sessions come.
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(if is_slow() { 600 } else { 60 });
     let mut after = before.clone();
     while Instant::now() < until {
         Tool::on(&target).must(&ask(Strategy::Freeze));

@@ -16,6 +16,9 @@ use crate::store::lock;
 /// zstd's level: the fastest of the ordinary ones.
 const LEVEL: i32 = 1;
 
+/// As many are kept as a pack of half compressible pages takes, twice.
+const KEPT_MAX: usize = 32;
+
 /// Memory of packs that were written, for the next ones.
 #[derive(Default)]
 pub(super) struct Buffers {
@@ -36,7 +39,10 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        lock(&self.home.free).push(std::mem::take(&mut self.buf));
+        let mut free = lock(&self.home.free);
+        if free.len() < KEPT_MAX {
+            free.push(std::mem::take(&mut self.buf));
+        }
     }
 }
 
@@ -68,10 +74,16 @@ impl Buffers {
                 ends.push(packed.get_ref().len());
             }
         });
-        let packed = Bytes::from_owner(Lent {
+        let lent = Lent {
             buf: packed.into_inner(),
             home: Arc::clone(self),
-        });
+        };
+        // Little in a large buffer, which may have been full before, would hold memory for nothing.
+        let packed = if lent.buf.len() < lent.buf.capacity() / 4 {
+            Bytes::copy_from_slice(&lent.buf)
+        } else {
+            Bytes::from_owner(lent)
+        };
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let parts = starts.zip(&ends);
         parts
@@ -119,18 +131,37 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_once_nobody_reads_it() {
+        let mut random = [0; 4096];
+        getrandom::fill(&mut random).unwrap();
         let buffers = Arc::new(Buffers::default());
         let free = || lock(&buffers.free).len();
-        let one = buffers.compress(&[&[1; 4096], &[2; 4096]]);
-        let two = buffers.compress(&[&[3; 4096]]);
+        let one = buffers.compress(&[&random, &random]);
+        let two = buffers.compress(&[&random]);
         assert_eq!(free(), 0);
         drop(two);
         let part = one.into_iter().next_back();
         assert_eq!(free(), 1, "a part of the other is read still");
         drop(part);
         assert_eq!(free(), 2);
-        let again = buffers.compress(&[&[4; 4096]]);
+        let again = buffers.compress(&[&random]);
         assert_eq!(free(), 1);
-        assert_eq!(zstd::bulk::decompress(&again[0], 4096).unwrap(), [4; 4096]);
+        assert_eq!(again[0], random[..]);
+    }
+
+    #[test]
+    fn little_holds_no_large_buffer_and_few_are_kept() {
+        let mut random = [0; 4096];
+        getrandom::fill(&mut random).unwrap();
+        let buffers = Arc::new(Buffers::default());
+        let free = || lock(&buffers.free).len();
+        let little = buffers.compress(&[&[4; 4096]]);
+        assert_eq!(free(), 1);
+        let page = zstd::bulk::decompress(&little[0], 4096).unwrap();
+        assert_eq!(page, [4; 4096]);
+        let many: Vec<_> = (0..2 * KEPT_MAX)
+            .map(|_| buffers.compress(&[&random]))
+            .collect();
+        drop(many);
+        assert_eq!(free(), KEPT_MAX);
     }
 }

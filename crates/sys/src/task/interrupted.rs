@@ -13,7 +13,8 @@
 //!
 //! A restart begins its timeout anew; therefore the task carries along since when it waits
 //! ([`Mark`]), and one found in the same call when its time is over gets the answer of a timeout: a
-//! wait may last up to twice as long, but never for ever.
+//! wait may last up to twice as long, but never for ever. Where nothing can be carried along
+//! ([`Registers::can_carry`]) each stop begins it anew.
 
 use std::time::Duration;
 

@@ -392,7 +392,13 @@ fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> 
 fn take_stop(asked: &Asked, interrupted: Interrupted) -> Result<Option<Task>, Errno> {
     let halt = match wait::poll(asked.tid)? {
         None => return Ok(None),
-        Some(Change::Ended) => return Err(Errno::ESRCH),
+        Some(Change::Ended) => {
+            // Nobody else takes note of a thread's end, and an `execve` waits for it.
+            if asked.tid != asked.pid {
+                _ = wait::take_end(asked.tid);
+            }
+            return Err(Errno::ESRCH);
+        }
         // Stopped with its whole process, which ends such a call for good where it goes on.
         Some(Change::Stopped {
             signal,
