@@ -223,6 +223,7 @@ where
 
     fn runs_rounds(&self, tracking: Tracking) -> bool {
         tracking != Tracking::None
+            && self.options.rounds_max > 0
             && matches!(self.options.strategy, Strategy::Auto | Strategy::Precopy)
     }
 

@@ -14,8 +14,9 @@ use crate::raw::process::kill;
 use crate::raw::wait;
 
 /// How much time of a processor one command may use, in hundredths of a second: it takes
-/// microseconds, in an emulated machine some milliseconds.
-const ENDLESS: u64 = 40;
+/// microseconds, in an emulated machine some milliseconds. A machine whose processors are lent to
+/// others meanwhile charges it for more: 40 were not enough.
+const ENDLESS: u64 = 200;
 
 /// How much time of a processor a lane uses for one command, as it is seen in passing.
 #[derive(Debug, Default)]
