@@ -102,7 +102,10 @@ fn a_signal_that_is_ignored_ends_no_call() {
         for _ in 0..3 {
             tool.must(&ask(Strategy::Freeze));
         }
-        tool.must(&ask(Strategy::Fork));
+        // With so many signals, there may be no task that can make a call just now.
+        if let Err(error) = tool.take_with(&ask(Strategy::Fork)) {
+            assert!(error.may_pass(), "{}", chain(&error));
+        }
     }
     let after = target.ask("report");
     println!("{before}, then {after}");
