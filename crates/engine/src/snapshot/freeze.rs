@@ -207,7 +207,7 @@ where
         let way = self.decide(&look, frozen, last)?;
         let copying = self.clock.now();
         let way = match way {
-            Way::Fork => self.fork(frozen, &mut look, twin)?,
+            Way::Fork => self.fork(frozen, &mut look, twin, last)?,
             Way::Copy => Way::Copy,
         };
         let copied = match way {
@@ -333,6 +333,7 @@ where
         frozen: &mut Frozen<'_, S>,
         look: &mut Look,
         twin: &mut Option<S::Twin>,
+        last: bool,
     ) -> Result<Way, Halt<K::Error>>
     where
         S: AddressSpace + Freeze,
@@ -366,7 +367,7 @@ where
                 self.warnings.push(format!(
                     "the target could not be forked ({errno}); it was copied"
                 ));
-                self.decide(look, frozen, false)
+                self.decide(look, frozen, last)
             }
             Err(Errno::ESRCH) => Err(SnapshotError::Gone.into()),
             Err(errno) => Err(SnapshotError::Fork(errno).into()),

@@ -166,7 +166,9 @@ pub(crate) fn longest_copy(terms: &Terms<'_>) -> Option<Duration> {
     let fork = terms.costs.forking(terms.load);
     let longest = fork + fork / 5 + COPY_SLACK;
     let may_be_longer = terms.copying() * WORST_COPY > longest;
-    (free && terms.limit.is_none() && may_be_longer).then_some(longest)
+    // What stopping and looking took is lost, whichever way it goes on.
+    let in_time = terms.spent < longest;
+    (free && terms.limit.is_none() && may_be_longer && in_time).then_some(longest)
 }
 
 /// How much memory to make ready for copying: half as much again as is expected.
@@ -288,6 +290,10 @@ mod tests {
         }
         let load = load(1 << 30);
         assert_eq!(longest_copy(&terms(Strategy::Precopy, &load, &costs)), None);
+        let mut late = terms(Strategy::Auto, &load, &costs);
+        assert!(longest_copy(&late).is_some());
+        late.spent = Duration::from_secs(1);
+        assert_eq!(longest_copy(&late), None);
     }
 
     #[test]

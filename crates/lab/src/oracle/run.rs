@@ -162,7 +162,13 @@ pub fn run(
                 let (pool, draw, stop, sender) = (&pool, &draw, &stop, sender.clone());
                 scope.spawn(move || {
                     // Its puppets end when it does.
-                    Worker::new(pool, work).run(draw, &sender, || stop.load(Ordering::Relaxed))
+                    let ran =
+                        Worker::new(pool, work).run(draw, &sender, || stop.load(Ordering::Relaxed));
+                    if ran.is_err() {
+                        // The others would wait for its program for ever.
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    ran
                 })
             })
             .collect();
