@@ -233,16 +233,18 @@ impl Puppet {
     pub fn settle(&self, lane: usize) -> Result<Progress, PuppetError> {
         /// How much must be seen of a lane's sleep: it may wait for a lock for a moment.
         const SEEN_ASLEEP: u32 = 120_000;
-        /// How much each look counts: three for a userfaultfd, and very many for what passes by
-        /// itself, on a busy machine late.
+        /// How much each look counts: three are enough for a userfaultfd.
         const SEEN_WAITING: u32 = 40_000;
         const SEEN_SLEEPING: u32 = 100;
-        const SEEN_PAUSING: u32 = 3;
+        /// How long it may sleep in what passes by itself, on a busy machine late. (That is a time,
+        /// since a look takes long in an emulated machine.)
+        const PAUSING: Duration = Duration::from_secs(2);
         /// How long to wait before it is looked at; longer each time that it runs.
         const PAUSE: Duration = Duration::from_micros(50);
         const PAUSE_MAX: Duration = Duration::from_millis(3);
         let deadline = Instant::now() + self.options.patience;
         let mut asleep = 0;
+        let mut pausing: Option<(u32, Instant)> = None;
         let mut pause = PAUSE;
         let mut busy = Busy::default();
         loop {
@@ -264,10 +266,18 @@ impl Puppet {
             if busy.note(at, used) > ENDLESS {
                 return Err(PuppetError::Stuck(lane));
             }
+            pausing = match pausing {
+                _ if doing != Doing::Pauses => None,
+                Some((command, since)) if command == at => Some((command, since)),
+                _ => Some((at, Instant::now())),
+            };
             asleep = match doing {
                 Doing::Runs => 0,
                 Doing::Sleeps => asleep + SEEN_SLEEPING,
-                Doing::Pauses => asleep + SEEN_PAUSING,
+                Doing::Pauses if pausing.is_some_and(|(_, since)| since.elapsed() > PAUSING) => {
+                    SEEN_ASLEEP
+                }
+                Doing::Pauses => asleep,
                 Doing::Waits => asleep + SEEN_WAITING,
                 Doing::Gone if self.lane_has_ended(lane) => return Ok(Progress::Ended),
                 Doing::Gone => 0,
