@@ -21,6 +21,14 @@ fn what_once_differed_is_the_same() {
     let Some(subject) = machine::subject("what_once_differed_is_the_same") else {
         return;
     };
+    // See docs/mm/divergences.md.
+    if !subject.has("kernel>=6.18") {
+        return skip(
+            "what_once_differed_is_the_same",
+            "what the model was taught last was seen on 6.18, and is not held against older \
+             kernels yet",
+        );
+    }
     let mut kernel = Kernel::new(subject.geometry);
     for (name, text) in REGRESSIONS {
         let program: Program = text.parse().unwrap();
