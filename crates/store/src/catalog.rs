@@ -1,6 +1,9 @@
 //! Which snapshots there are: listing, finding by name or id, loading, removing.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use object_store::GetRange;
 
@@ -209,7 +212,7 @@ impl Inner {
     }
 
     /// Reads a manifest and all it is layered on; returns it with the whole page map.
-    pub(crate) fn resolve(&self, id: SnapshotId) -> Result<(Manifest, PageMap), ReadError> {
+    pub(crate) fn resolve(&self, id: SnapshotId) -> Result<(Manifest, Arc<PageMap>), ReadError> {
         let top = self.manifest(id)?;
         let mut layers = Vec::new();
         let (mut above, mut summary, mut whole) = (id, top.head.summary.clone(), top.head.whole);
@@ -240,13 +243,13 @@ impl Inner {
             layers.push(below.layer);
         }
         let Some(mut map) = layers.pop() else {
-            let map = top.layer.clone();
+            let map = Arc::clone(&top.layer);
             return Ok((top, map));
         };
         while let Some(layer) = layers.pop() {
-            map = map.overlaid(&layer);
+            map = map.overlaid(&layer).into();
         }
-        map = map.overlaid(&top.layer);
+        map = map.overlaid(&top.layer).into();
         Ok((top, map))
     }
 
@@ -261,7 +264,7 @@ impl Inner {
         let (manifest, map) = self.resolve(id)?;
         Ok(Last {
             id,
-            map: map.into(),
+            map,
             depth: manifest.head.summary.depth,
             extents: manifest.head.extents_below + manifest.layer.extents.len() as u64,
         })

@@ -35,7 +35,7 @@ pub struct Snapshot {
 struct Shared {
     summary: Summary,
     meta: SnapshotMeta,
-    layer: PageMap,
+    layer: Arc<PageMap>,
     map: Arc<PageMap>,
     cache: Mutex<VecDeque<(u32, Arc<[u8]>)>>,
 }
@@ -56,12 +56,12 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(store: Store, manifest: Manifest, map: impl Into<Arc<PageMap>>) -> Self {
+    pub(crate) fn new(store: Store, manifest: Manifest, map: Arc<PageMap>) -> Self {
         let shared = Shared {
             summary: manifest.head.summary,
             meta: manifest.meta,
             layer: manifest.layer,
-            map: map.into(),
+            map,
             cache: Mutex::default(),
         };
         Self {

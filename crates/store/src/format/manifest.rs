@@ -26,6 +26,8 @@
 //! | | n | extents, zstd of 24 bytes each: first page (u64), pages, chunk (u32 each), skip, kind (u8 each), reserved (6) |
 //! | | 32 | BLAKE3 of all before |
 
+use std::sync::Arc;
+
 use space::PageSize;
 
 use super::{
@@ -90,7 +92,7 @@ pub struct Manifest {
     /// The description.
     pub meta: SnapshotMeta,
     /// The layer: a resolved map if the manifest is whole.
-    pub layer: PageMap,
+    pub layer: Arc<PageMap>,
 }
 
 /// Numbers of the fixed part that only the decoder needs.
@@ -255,12 +257,12 @@ pub fn decode_manifest(bytes: &[u8]) -> Result<Manifest, FormatError> {
         }
         extents.push(extent);
     }
-    let layer = PageMap {
+    let layer = Arc::new(PageMap {
         page_size: sizes.page_size,
         packs,
         chunks,
         extents,
-    };
+    });
     Ok(Manifest { head, meta, layer })
 }
 

@@ -106,7 +106,10 @@ impl Inner {
         while let Some((id, below)) = waiting.pop() {
             *reached += 1;
             let layer = self.manifest(id)?.layer;
-            let map = Arc::new(below.map_or_else(|| layer.clone(), |map| map.overlaid(&layer)));
+            let map = match below {
+                Some(map) => map.overlaid(&layer).into(),
+                None => layer,
+            };
             if roots.contains(&id) {
                 self.mark_map(&map, view, needed)?;
             }

@@ -71,13 +71,15 @@ impl Writer {
         Ok(Snapshot::new(store, manifest, map))
     }
 
-    /// Uploads the last pack and waits for all.
+    /// Uploads the last pack and waits for all; their memory goes back, since the tables need some.
     fn finish_packs(&self) -> Result<(), StorageError> {
         let last = lock(&self.state).open.take();
         if let Some(last) = last {
             self.uploads.start(&self.store.inner.backend, last.seal());
         }
-        self.uploads.wait_for_all()
+        self.uploads.wait_for_all()?;
+        self.buffers.give_back();
+        Ok(())
     }
 
     /// Takes the tables: what the packs written here hold, and the layer.
@@ -152,7 +154,12 @@ impl Writer {
             whole,
             extents_below: below.map_or(0, |parent| parent.extents),
         };
-        let layer = if whole { PageMap::clone(map) } else { layer };
+        let layer = if whole {
+            drop(layer);
+            Arc::clone(map)
+        } else {
+            Arc::new(layer)
+        };
         Manifest { head, meta, layer }
     }
 

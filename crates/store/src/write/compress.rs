@@ -91,6 +91,11 @@ impl Buffers {
             .collect()
     }
 
+    /// Frees what is kept: nothing is compressed any more.
+    pub(super) fn give_back(&self) {
+        lock(&self.free).clear();
+    }
+
     /// Returns an empty buffer with room for `len` bytes.
     fn take(&self, len: usize) -> Vec<u8> {
         let mut buf = lock(&self.free).pop().unwrap_or_default();

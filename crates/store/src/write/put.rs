@@ -71,7 +71,7 @@ pub struct Writer {
     pub(super) known: Arc<Known>,
     pub(super) uploads: Arc<Uploads>,
     pub(super) state: Mutex<State>,
-    buffers: Arc<Buffers>,
+    pub(super) buffers: Arc<Buffers>,
     counters: Counters,
 }
 
