@@ -66,5 +66,9 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
     );
     section.at_most("the slowest rate's freeze ÷ its limit", 1.0, medians.max());
     section.at_most("the longest single freeze ÷ its limit", 1.0, longest);
+    section.bounded_by(
+        "where most is written, the freeze is a `fork()` that the target makes itself, after \
+         stopping and a scan, and both columns spread alike.",
+    );
     Ok(section)
 }

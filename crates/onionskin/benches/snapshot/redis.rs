@@ -153,6 +153,11 @@ fn section(
          gcore went on",
         draw(panels),
     );
+    section.bounded_by(
+        "on two cores redis-server, its load and the tool compete. BGSAVE takes one thread of \
+         them; the tool also reads the memory again for what was written meanwhile, hashes it \
+         and compresses it.",
+    );
     section
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Section {
     text: String,
     /// What was asked for, what came out, and whether that is enough.
     verdicts: Vec<Vec<String>>,
+    /// What bounds what is measured, in words.
+    bounds: Vec<&'static str>,
     /// Pictures: file name and content.
     pictures: Vec<(&'static str, String)>,
 }
@@ -47,6 +49,11 @@ impl Section {
         ]);
     }
 
+    /// Adds what bounds a figure, which is told below the verdicts.
+    pub(crate) fn bounded_by(&mut self, reason: &'static str) {
+        self.bounds.push(reason);
+    }
+
     /// Adds a paragraph.
     pub(crate) fn say(&mut self, paragraph: &str) {
         let _ = writeln!(self.text, "{paragraph}\n");
@@ -77,6 +84,9 @@ impl Section {
         if !self.verdicts.is_empty() {
             let head = ["median", "asked for", "measured", ""];
             whole.table(&head, &self.verdicts);
+        }
+        for reason in &self.bounds {
+            whole.say(&format!("What bounds it: {reason}"));
         }
         whole.text
     }
