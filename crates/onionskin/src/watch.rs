@@ -65,7 +65,7 @@ impl Watch {
     /// [`Error::Ended`] where the process ended or executes another program.
     pub fn interval(&mut self) -> Result<WatchInterval, Error> {
         let pid = self.target.pid();
-        self.target.refresh().map_err(|errno| match errno {
+        self.target.refresh_if_new().map_err(|errno| match errno {
             space::Errno::ESRCH => Error::Ended(pid),
             errno => Error::Watch {
                 pid,
