@@ -28,7 +28,7 @@ pub(super) fn make_again(
     at_entry: impl FnOnce() -> Result<(), Errno>,
 ) -> Result<Halt, Errno> {
     ptrace::set_options(tid, libc::PTRACE_O_TRACESYSGOOD)?;
-    let halt = match step(tid, ptrace::syscall)? {
+    let halt = match enter(tid)? {
         CALL_STOP => {
             at_entry()?;
             leave(tid)?
@@ -47,6 +47,17 @@ pub(super) fn make_again(
     };
     ptrace::set_options(tid, 0)?;
     Ok(halt)
+}
+
+/// Lets a task go to the entry of its call, or what comes before that. One that stood before a
+/// signal already when it was asked to stop makes up for that stop now.
+fn enter(tid: u32) -> Result<(i32, i32), Errno> {
+    loop {
+        match step(tid, ptrace::syscall)? {
+            (libc::SIGTRAP, EVENT_STOP) => {}
+            stop => return Ok(stop),
+        }
+    }
 }
 
 /// Takes a task from the entry of its call to a trap behind it, with a restart under way.
