@@ -106,11 +106,16 @@ impl From<StopError> for Errno {
 ///
 /// A signal that the process ignores (`SIGCHLD`, for most) is dropped when it is sent, but not
 /// where it is sent to a task that is traced. The kernel then looks for any task of the process
-/// that runs or sleeps, and ends its wait. So while some tasks are traced and others not, those
-/// who are sent signals are not to be among the traced. The first task, who gets those for the
-/// process, is the last to be seized and the first to be let go. The others, who hear of the ends
-/// of their children, are all seized before any is asked to stop: one that runs gets its signals
-/// itself. And who waits in a call that any signal ends is let go last.
+/// that can take it, and ends its wait. So while some tasks are traced and others not, those who
+/// are sent signals are not to be among the traced. The first task, who gets those for the
+/// process, is the last to be seized. The others, who hear of the ends of their children, are all
+/// seized before any is asked to stop: one that runs gets its signals itself. And who waits in a
+/// call that any signal ends is let go last, of these the first task first.
+///
+/// What is left: the first task waits so, and a child of another ends after that one was asked to
+/// stop; a task that is seized and not asked yet is woken, but another takes its signal before it
+/// looks; two tasks wait so and are both sent signals; a task that was made or began to wait
+/// between two steps of this.
 #[derive(Debug)]
 pub(crate) struct Stopped {
     /// The tasks, in the order in which they were found.
@@ -119,15 +124,26 @@ pub(crate) struct Stopped {
     pub(crate) workers: Vec<u32>,
     /// Whether they were let go because they had stood still for as long as they may.
     pub(crate) overdue: bool,
+    pub(super) interrupted: Interrupted,
 }
 
 impl Stopped {
+    /// No task yet.
+    pub(super) fn none(interrupted: Interrupted) -> Self {
+        Self {
+            tasks: Vec::new(),
+            workers: Vec::new(),
+            overdue: false,
+            interrupted,
+        }
+    }
+
     /// Lets all tasks go, and tells when the last of them was: what runs then may keep us from
     /// the processor for a while.
     pub(crate) fn let_go(&mut self) -> Instant {
         let mut last = Instant::now();
         let mut tasks = std::mem::take(&mut self.tasks);
-        tasks.sort_by_key(|task| (task.tid != task.pid, task.waits));
+        tasks.sort_by_key(|task| (task.waits, task.tid != task.pid));
         for task in tasks {
             let signal = match task.halt {
                 Halt::Trap => 0,
@@ -166,10 +182,22 @@ fn bury(task: Task) {
     }
 }
 
-/// A task that was asked to stop and has not yet.
-struct Asked {
+/// A task that was seized and has not stopped yet.
+pub(super) struct Seized {
     pid: u32,
     tid: u32,
+    /// Whether it was asked to stop.
+    asked: bool,
+}
+
+impl Seized {
+    pub(super) fn new(pid: u32, tid: u32) -> Self {
+        Self {
+            pid,
+            tid,
+            asked: false,
+        }
+    }
 }
 
 /// Stops every task of the processes that share the memory of `sharers`.
@@ -183,21 +211,13 @@ pub(crate) fn stop_all(
 ) -> Result<Stopped, StopError> {
     let begun = Instant::now();
     sharers.forget_strangers();
-    let mut stopped = Stopped {
-        tasks: Vec::new(),
-        workers: Vec::new(),
-        overdue: false,
-    };
-    let mut asked: Vec<Asked> = Vec::new();
-    while ask_new_tasks(sharers, &mut stopped, &mut asked, begun, limit)? > 0
-        || sharers.find_new()?
-    {
-        let all = await_asked(&mut stopped, &mut asked, interrupted, begun, limit);
-        if let Err(error) = all {
-            _ = stopped.let_go();
-            await_late(&mut stopped, asked, interrupted);
-            return Err(error);
-        }
+    let mut stopped = Stopped::none(interrupted);
+    let mut seized = Vec::new();
+    let all = stop_each(sharers, &mut stopped, &mut seized, begun, limit);
+    if let Err(error) = all {
+        _ = stopped.let_go();
+        await_late(&mut stopped, seized);
+        return Err(error);
     }
     // What stands still now can't go away any more.
     for stranger in sharers.forget_strangers() {
@@ -211,32 +231,44 @@ pub(crate) fn stop_all(
     Ok(stopped)
 }
 
-/// Seizes the tasks that are not known yet, interrupts them, and returns how many there were.
+/// Stops tasks until there is none that runs. After an error some are left in `seized`.
+fn stop_each(
+    sharers: &mut Sharers,
+    stopped: &mut Stopped,
+    seized: &mut Vec<Seized>,
+    begun: Instant,
+    limit: Duration,
+) -> Result<(), StopError> {
+    while ask_new_tasks(sharers, stopped, seized, begun, limit)? > 0 || sharers.find_new()? {
+        await_asked(stopped, seized, begun, limit)?;
+    }
+    Ok(())
+}
+
+/// Seizes the tasks that are not known yet, asks them to stop, and returns how many there were.
 fn ask_new_tasks(
     sharers: &Sharers,
     stopped: &mut Stopped,
-    asked: &mut Vec<Asked>,
+    seized: &mut Vec<Seized>,
     begun: Instant,
     limit: Duration,
 ) -> Result<usize, StopError> {
     let mut found = 0;
     let known: BTreeSet<u32> = (stopped.tasks.iter().map(|task| task.tid))
         .chain(stopped.workers.iter().copied())
-        .chain(asked.iter().map(|task| task.tid))
         .collect();
     let new = sharers.processes().flat_map(|pid| {
         let tids = proc::tasks(pid).unwrap_or_default();
-        tids.into_iter().map(move |tid| Asked { pid, tid })
+        tids.into_iter().map(move |tid| Seized::new(pid, tid))
     });
-    let (first_tasks, others): (Vec<Asked>, Vec<Asked>) = new
+    let (first_tasks, others): (Vec<Seized>, Vec<Seized>) = new
         .filter(|task| !known.contains(&task.tid))
         .partition(|task| task.tid == task.pid);
     for tasks in [others, first_tasks] {
-        let before = asked.len();
         for task in tasks {
             match seize(task.tid, stopped) {
                 Ok(true) => {
-                    asked.push(task);
+                    seized.push(task);
                     found += 1;
                 }
                 Ok(false) => {}
@@ -250,18 +282,29 @@ fn ask_new_tasks(
                 Err(error) => return Err(error),
             }
         }
-        for &Asked { tid, .. } in &asked[before..] {
-            match ptrace::interrupt(tid) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(StopError::Failed { tid, errno }),
-            }
-        }
+        ask(seized)?;
     }
     Ok(found)
 }
 
+/// Asks seized tasks to stop.
+pub(super) fn ask(seized: &mut [Seized]) -> Result<(), StopError> {
+    for task in seized.iter_mut().filter(|task| !task.asked) {
+        match ptrace::interrupt(task.tid) {
+            Ok(()) | Err(Errno::ESRCH) => task.asked = true,
+            Err(errno) => {
+                return Err(StopError::Failed {
+                    tid: task.tid,
+                    errno,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Seizes a task; false where there is nothing to stop.
-fn seize(tid: u32, stopped: &mut Stopped) -> Result<bool, StopError> {
+pub(super) fn seize(tid: u32, stopped: &mut Stopped) -> Result<bool, StopError> {
     match ptrace::seize(tid) {
         Ok(()) => Ok(true),
         Err(Errno::ESRCH) => Ok(false),
@@ -294,17 +337,16 @@ fn refused(tid: u32, errno: Errno, stopped: &mut Stopped) -> Result<bool, StopEr
 /// Waits until every asked task has stopped or is gone.
 fn await_asked(
     stopped: &mut Stopped,
-    asked: &mut Vec<Asked>,
-    interrupted: Interrupted,
+    seized: &mut Vec<Seized>,
     begun: Instant,
     limit: Duration,
 ) -> Result<(), StopError> {
     let mut looked = begun;
-    while !asked.is_empty() {
-        let before = asked.len();
+    while !seized.is_empty() {
+        let before = seized.len();
         let mut index = 0;
-        while let Some(task) = asked.get(index) {
-            match take_stop(task, interrupted) {
+        while let Some(task) = seized.get(index) {
+            match take_stop(task, &stopped.interrupted) {
                 Ok(None) => {
                     index += 1;
                     continue;
@@ -319,16 +361,16 @@ fn await_asked(
                     });
                 }
             }
-            asked.swap_remove(index);
+            seized.swap_remove(index);
         }
-        if asked.len() == before {
+        if seized.len() == before {
             if begun.elapsed() > limit {
-                let tid = asked[0].tid;
+                let tid = seized[0].tid;
                 let state = proc::stat(tid).map_or(RunState::Dead, |stat| stat.state);
                 return Err(StopError::TimedOut { tid, limit, state });
             }
             if looked.elapsed() > MEND {
-                mend(stopped, asked)?;
+                mend(stopped, seized)?;
                 looked = Instant::now();
             }
             pause(begun);
@@ -339,13 +381,15 @@ fn await_asked(
 
 /// Waits a little more for tasks whose stop comes too late, and lets each go: what it was
 /// interrupted in has to be put right. A task that nothing interrupts is not waited for.
-fn await_late(stopped: &mut Stopped, mut asked: Vec<Asked>, interrupted: Interrupted) {
+pub(super) fn await_late(stopped: &mut Stopped, mut seized: Vec<Seized>) {
     const LIMIT: Duration = Duration::from_millis(100);
     let begun = Instant::now();
-    while !asked.is_empty() && begun.elapsed() < LIMIT {
-        asked.retain(|task| match take_stop(task, interrupted) {
+    while !seized.is_empty() && begun.elapsed() < LIMIT {
+        seized.retain(|task| match take_stop(task, &stopped.interrupted) {
             Ok(None) => {
-                proc::stat(task.tid).is_ok_and(|stat| stat.state != RunState::Uninterruptible)
+                task.asked
+                    && proc::stat(task.tid)
+                        .is_ok_and(|stat| stat.state != RunState::Uninterruptible)
             }
             Ok(Some(task)) => {
                 stopped.tasks.push(task);
@@ -360,7 +404,7 @@ fn await_late(stopped: &mut Stopped, mut asked: Vec<Asked>, interrupted: Interru
 
 /// Clears up what keeps tasks from stopping: ends that the kernel waits for us to take note of,
 /// and calls of `vfork` that wait for a child which stands still.
-fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> {
+fn mend(stopped: &mut Stopped, seized: &mut Vec<Seized>) -> Result<(), StopError> {
     // A task that calls `execve` waits until all others of its process are gone for good, and
     // then has the first one's id.
     stopped.tasks.retain(|&task| match wait::poll(task.tid) {
@@ -372,8 +416,8 @@ fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> 
         Ok(_) | Err(_) => true,
     });
     // A first task that ended before the others is not reported as long as they live.
-    asked.retain(|task| proc::stat(task.tid).is_ok_and(|stat| stat.state != RunState::Zombie));
-    for task in asked.iter() {
+    seized.retain(|task| proc::stat(task.tid).is_ok_and(|stat| stat.state != RunState::Zombie));
+    for task in seized.iter() {
         let waits = proc::stat(task.tid).is_ok_and(|stat| stat.state == RunState::Uninterruptible);
         let child = stopped.tasks.iter().find(|other| {
             other.pid != task.pid && proc::stat(other.pid).is_ok_and(|stat| stat.parent == task.pid)
@@ -389,13 +433,13 @@ fn mend(stopped: &mut Stopped, asked: &mut Vec<Asked>) -> Result<(), StopError> 
 }
 
 /// Takes note of a task's stop; `None` where it has not stopped yet.
-fn take_stop(asked: &Asked, interrupted: Interrupted) -> Result<Option<Task>, Errno> {
-    let halt = match wait::poll(asked.tid)? {
+pub(super) fn take_stop(seized: &Seized, interrupted: &Interrupted) -> Result<Option<Task>, Errno> {
+    let halt = match wait::poll(seized.tid)? {
         None => return Ok(None),
         Some(Change::Ended) => {
             // Nobody else takes note of a thread's end, and an `execve` waits for it.
-            if asked.tid != asked.pid {
-                _ = wait::take_end(asked.tid);
+            if seized.tid != seized.pid {
+                _ = wait::take_end(seized.tid);
             }
             return Err(Errno::ESRCH);
         }
@@ -405,8 +449,8 @@ fn take_stop(asked: &Asked, interrupted: Interrupted) -> Result<Option<Task>, Er
             event: EVENT_STOP,
         }) if DECIDES_BEFORE_STOP && signal != libc::SIGTRAP => {
             return Ok(Some(Task {
-                pid: asked.pid,
-                tid: asked.tid,
+                pid: seized.pid,
+                tid: seized.tid,
                 halt: Halt::Trap,
                 waits: false,
             }));
@@ -417,8 +461,8 @@ fn take_stop(asked: &Asked, interrupted: Interrupted) -> Result<Option<Task>, Er
         Some(Change::Stopped { signal, .. }) => Halt::Signal(signal),
     };
     let mut task = Task {
-        pid: asked.pid,
-        tid: asked.tid,
+        pid: seized.pid,
+        tid: seized.tid,
         halt,
         waits: false,
     };
