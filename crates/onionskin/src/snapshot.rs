@@ -395,6 +395,13 @@ fn report(
             format!("writes are not tracked, so each snapshot is a whole one: {error}")
         }),
     );
+    if session.target.take_waits_remembered() {
+        warnings.push(
+            "waits of the process can't carry along here since when they wait: they end in time as \
+             long as this session lasts, but each further session begins them anew"
+                .to_owned(),
+        );
+    }
     SnapshotReport {
         snapshot: String::new(),
         parent: None,

@@ -4,7 +4,7 @@ use space::{Errno, Vaddr};
 
 use super::call::InjectError;
 use super::fork::{CLONE_FLAGS, WALL, WALL_NOHANG};
-use crate::arch::{CALL_LEN, call};
+use crate::arch::{CALL_LEN, Registers, call};
 use crate::procfs::SeccompMode;
 use crate::raw::ptrace;
 use crate::seccomp::{
@@ -51,6 +51,24 @@ pub(crate) fn allows_restart(task: Task) -> bool {
     let data = made(call::RESTART_SYSCALL, [0; 6], Need::Success, Vaddr(0)).data;
     let verdict = restriction(task).map(|restriction| restriction.verdict(&data));
     matches!(verdict, Ok(Ok(Verdict::Allow | Verdict::Log)))
+}
+
+/// Tells whether the filters of a task let it make a call with either registers, as if there were no
+/// difference. (Mostly there is none: what they look at is the same.)
+pub(crate) fn treats_alike(task: Task, one: &Registers, other: &Registers) -> bool {
+    let [one, other] = [one, other].map(|registers| {
+        let (at, number, args) = registers.call();
+        Some(made(u32::try_from(number).ok()?.into(), args, Need::Success, at).data)
+    });
+    let (Some(one), Some(other)) = (one, other) else {
+        return false;
+    };
+    let allows = |restriction: &Restriction, data| {
+        matches!(restriction.verdict(data), Ok(Verdict::Allow | Verdict::Log))
+    };
+    one == other
+        || restriction(task)
+            .is_ok_and(|restriction| allows(&restriction, &one) && allows(&restriction, &other))
 }
 
 fn restriction(task: Task) -> Result<Restriction, Errno> {

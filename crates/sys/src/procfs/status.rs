@@ -97,6 +97,8 @@ pub struct Status {
     pub seccomp: SeccompMode,
     /// By how many filters; `None` where the kernel does not say (before 5.9).
     pub seccomp_filters: Option<u32>,
+    /// How often the task gave up its processor to wait.
+    pub waits: u64,
 }
 
 impl Status {
@@ -154,6 +156,7 @@ impl Status {
             b"NoNewPrivs" => self.no_new_privileges = flag(value)?,
             b"Seccomp" => self.seccomp = seccomp(decimal(value.trim_ascii())?),
             b"Seccomp_filters" => self.seccomp_filters = Some(one(value)?),
+            b"voluntary_ctxt_switches" => self.waits = decimal(value.trim_ascii())?,
             _ => {}
         }
         Some(())

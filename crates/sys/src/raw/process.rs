@@ -73,6 +73,13 @@ pub(crate) fn stop(pid: u32) -> Result<(), Errno> {
     check(unsafe { libc::kill(pid.cast_signed(), libc::SIGSTOP) }.into()).map(drop)
 }
 
+/// Sends a signal to one task.
+#[cfg(test)]
+pub(crate) fn signal_task(pid: u32, tid: u32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
+}
+
 /// Sends SIGKILL to a process that we made.
 pub(crate) fn kill(pid: u32) -> Result<(), Errno> {
     // SAFETY: the call takes numbers only.

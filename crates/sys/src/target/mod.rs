@@ -97,7 +97,7 @@ impl Target {
 
     /// Stops all tasks.
     fn stop_tasks(&mut self, limit: Duration) -> Result<Tracer, StopError> {
-        let tracer = Tracer::stop(&mut self.sharers, self.interrupted, limit)?;
+        let tracer = Tracer::stop(&mut self.sharers, &self.interrupted, limit)?;
         // Else its id may be another's, who is let go at once.
         if self.is_alive() {
             Ok(tracer)
@@ -114,6 +114,12 @@ impl Target {
     /// Returns why the process could not be made to call the kernel the last time, in words.
     pub fn inject_error(&self) -> Option<&InjectError> {
         self.inject_error.as_ref()
+    }
+
+    /// Tells whether since the last call a wait was interrupted that can't carry along when it began:
+    /// it ends in time as long as this target is kept, but the next one begins it anew.
+    pub fn take_waits_remembered(&mut self) -> bool {
+        self.interrupted.waits().take_any()
     }
 
     /// Returns the stops for attaching and the like since the last call.

@@ -62,9 +62,7 @@ impl Target {
             gadgets: None,
             scratch: None,
             sharers: Sharers::find(pid, memory_task)?,
-            interrupted: Interrupted {
-                filtered: proc::is_filtered(pid),
-            },
+            interrupted: Interrupted::new(proc::is_filtered(pid)),
             unreaped: inject::left_behind(pid),
             stopped: None,
             stop_error: None,

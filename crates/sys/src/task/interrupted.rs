@@ -13,9 +13,10 @@
 //!
 //! A restart begins its timeout anew; therefore the task carries along since when it waits
 //! ([`Mark`]), and one found in the same call when its time is over gets the answer of a timeout: a
-//! wait may last up to twice as long, but never for ever. Where nothing can be carried along
-//! ([`Registers::can_carry`]) each stop begins it anew.
+//! wait may last up to twice as long, but never for ever. Where nothing can be carried along, the
+//! session remembers it ([`Waits`]), and only another session begins it anew.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, sockopt};
@@ -23,28 +24,47 @@ use space::{Errno, Vaddr};
 
 use super::again::make_again;
 use super::mark::Mark;
+use super::waits::{Wait, Waits};
 use super::{Halt, Task, proc, read_general, write_general};
 use crate::arch::{
-    DECIDES_BEFORE_STOP, Registers, Timeout, WaitingCall, begin_anew, blocked_call, waiting_call,
-    waits,
+    DECIDES_BEFORE_STOP, Registers, Timeout, WaitingCall, begin_anew, blocked_call,
+    calls_can_carry, waiting_call, waits,
 };
-use crate::inject::allows_restart;
+use crate::inject::{allows_restart, treats_alike};
 use crate::raw::memory;
 use crate::raw::process::descriptor_of;
 
-/// How calls of a process that stops interrupt go on.
-#[derive(Clone, Copy, Debug)]
+/// How calls of a process that stops interrupt go on. Clones know the same waits.
+#[derive(Clone, Debug)]
 pub(crate) struct Interrupted {
     /// Whether the process has seccomp filters.
     pub(crate) filtered: bool,
+    /// Whether calls may carry marks.
+    pub(super) marks: bool,
+    waits: Arc<Mutex<Waits>>,
 }
 
 impl Interrupted {
+    /// Knows of no wait yet.
+    pub(crate) fn new(filtered: bool) -> Self {
+        Self {
+            filtered,
+            marks: calls_can_carry(),
+            waits: Arc::default(),
+        }
+    }
+
+    /// The waits that carry no marks.
+    pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has the wait of a task that just stopped restarted when it goes on. Done at once, task by
     /// task, since a tracer that dies before it leaves the task with `EINTR`.
-    pub(crate) fn restart(self, task: &mut Task) -> Result<(), Errno> {
-        let mut registers = read_general(task.tid)?;
+    pub(crate) fn restart(&self, task: &mut Task) -> Result<(), Errno> {
+        let registers = read_general(task.tid)?;
         task.waits = waits(task.tid, &registers);
+        let before = self.waits().take(task.tid);
         if let Halt::Signal(signal) = task.halt
             && !proc::ignores(task.tid, signal)
         {
@@ -54,6 +74,7 @@ impl Interrupted {
         // allowed, and begins anew.
         let is_anew =
             self.filtered && registers.needs_restart_block(task.tid) && !allows_restart(*task);
+        task.waits |= is_anew;
         let call = if is_anew {
             blocked_call(&registers)
         } else {
@@ -69,19 +90,41 @@ impl Interrupted {
         };
         let mut again = call.again;
         let mark = Mark::from_bits(again.carried());
-        if mark.is_some_and(|mark| mark.age() >= timeout) {
-            registers.set_result(timed_out(*task, &call));
-            return write_general(task.tid, &registers);
+        let before = before.filter(|wait| mark.is_none() && wait.lasts(task.tid, &again));
+        let age = mark.map(Mark::age).or(before.map(Wait::age));
+        if age.is_some_and(|age| age >= timeout) {
+            let mut over = call.over;
+            over.set_result(timed_out(*task, &call));
+            return write_general(task.tid, &over);
         }
-        let is_free = mark.is_some() || again.carried() == 0;
-        if timeout < Mark::LENGTH_MAX && is_free && again.can_carry(self.filtered) {
-            again.carry(mark.unwrap_or_else(Mark::now).bits());
+        if mark.is_none() && timeout < Duration::MAX {
+            match self.marked(*task, &again, timeout) {
+                Some(marked) if before.is_none() => again = marked,
+                _ => {
+                    let wait = before.unwrap_or_else(|| Wait::begins(&again));
+                    self.waits().remember(task.tid, wait);
+                }
+            }
+        }
+        if is_anew && DECIDES_BEFORE_STOP {
+            return anew(task, &registers);
         }
         write_general(task.tid, &again)?;
         if DECIDES_BEFORE_STOP {
             task.halt = make_again(task.tid, &registers, || Ok(()))?;
         }
         Ok(())
+    }
+
+    /// Has a call carry along that its wait begins now, where nobody sees that.
+    fn marked(&self, task: Task, again: &Registers, timeout: Duration) -> Option<Registers> {
+        let is_free = again.can_carry() && again.carried() == 0;
+        if !self.marks || !is_free || timeout >= Mark::LENGTH_MAX {
+            return None;
+        }
+        let mut marked = *again;
+        marked.carry(Mark::now().bits());
+        (!self.filtered || treats_alike(task, again, &marked)).then_some(marked)
     }
 }
 

@@ -12,6 +12,10 @@ mod registers;
 mod sharers;
 mod stop;
 mod tracer;
+mod waits;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use interrupted::Interrupted;
 pub(crate) use registers::{describe, read_general, read_set, task_state, write_general};

@@ -65,6 +65,12 @@ pub(crate) fn catches(tid: u32, signal: i32) -> bool {
     status.is_ok_and(|status| status.signals.caught >> (signal - 1) & 1 != 0)
 }
 
+/// Returns how often a task has gone to sleep.
+pub(crate) fn waits(tid: u32) -> Option<u64> {
+    let status = Process::open(tid).and_then(|task| task.status());
+    status.ok().map(|status| status.waits)
+}
+
 /// Tells whether calls of any task of a process are filtered; true where that is not known.
 pub(crate) fn is_filtered(pid: u32) -> bool {
     let Ok(tids) = tasks(pid) else { return true };

@@ -143,6 +143,7 @@ impl Stopped {
     pub(crate) fn let_go(&mut self) -> Instant {
         let mut last = Instant::now();
         let mut tasks = std::mem::take(&mut self.tasks);
+        self.interrupted.waits().let_go(&tasks);
         tasks.sort_by_key(|task| (task.waits, task.tid != task.pid));
         for task in tasks {
             let signal = match task.halt {

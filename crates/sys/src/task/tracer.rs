@@ -48,7 +48,7 @@ impl Tracer {
     /// Stops all tasks, on a new thread.
     pub(crate) fn stop(
         sharers: &mut Sharers,
-        interrupted: Interrupted,
+        interrupted: &Interrupted,
         limit: Duration,
     ) -> Result<Self, StopError> {
         let (jobs, queue) = channel::<Job>();
@@ -56,6 +56,7 @@ impl Tracer {
         let deadline = Arc::<Deadline>::default();
         let kept = Arc::clone(&deadline);
         let mut known = sharers.clone();
+        let interrupted = interrupted.clone();
         let thread = std::thread::Builder::new()
             .name("tracer".into())
             .spawn(move || {

@@ -33,6 +33,10 @@ const RT_SIGSUSPEND: u64 = 133;
 const RT_SIGTIMEDWAIT: u64 = 137;
 const IO_PGETEVENTS: u64 = 292;
 
+const TIMER_ABSTIME: u64 = 1;
+const FUTEX_COMMAND: u64 = 0x7f;
+const FUTEX_WAIT: u64 = 0;
+
 /// No call.
 const NONE: i32 = -1;
 
@@ -42,30 +46,40 @@ impl Registers {
         halves::low(self.0[NUMBER])
     }
 
-    /// Which register of a call the kernel takes the low half of: a descriptor in the first
-    /// argument, in whose place the result comes; or else the call's number.
-    fn carrier(&self) -> usize {
-        match self.number() {
-            IO_GETEVENTS | IO_PGETEVENTS | RT_SIGTIMEDWAIT => NUMBER,
-            _ => 0,
-        }
+    /// The call that the task is about to make again, as filters see it: the address of its
+    /// instruction, its number and arguments.
+    pub(crate) fn call(&self) -> (Vaddr, u64, [u64; 6]) {
+        let [a, b, c, d, e, f, ..] = self.0;
+        (self.program_counter(), self.number(), [a, b, c, d, e, f])
     }
 
-    /// Tells whether bits can be carried along with the call that the task is in. Filters see all
-    /// of an argument.
-    pub(crate) fn can_carry(&self, filtered: bool) -> bool {
-        self.carrier() == NUMBER || !filtered
+    /// Tells whether bits can be carried along with the call that the task is in: where its first
+    /// argument is a descriptor, of which the kernel takes the low half. The call's result comes in
+    /// their place. (Above the call's number they would stay for the next call of a loop.)
+    pub(crate) fn can_carry(&self) -> bool {
+        const OTHERS: [u64; 6] = [
+            IO_GETEVENTS,
+            FUTEX,
+            NANOSLEEP,
+            CLOCK_NANOSLEEP,
+            RT_SIGTIMEDWAIT,
+            IO_PGETEVENTS,
+        ];
+        !OTHERS.contains(&self.number())
     }
 
     /// Has bits carried along with the call.
     pub(crate) fn carry(&mut self, bits: u32) {
-        let register = &mut self.0[self.carrier()];
-        *register = halves::with_high(*register, bits);
+        self.0[0] = halves::with_high(self.0[0], bits);
     }
 
     /// Returns the bits that are carried along.
     pub(crate) fn carried(&self) -> u32 {
-        halves::high(self.0[self.carrier()])
+        if self.can_carry() {
+            halves::high(self.0[0])
+        } else {
+            0
+        }
     }
 
     /// Tells whether the task waits in a call that only `restart_syscall` can go on with.
@@ -76,9 +90,6 @@ impl Registers {
     /// The error by which the call with these registers ends when it is interrupted; `None` where
     /// they are of no call.
     fn error(&self) -> Option<i64> {
-        const TIMER_ABSTIME: u64 = 1;
-        const FUTEX_COMMAND: u64 = 0x7f;
-        const FUTEX_WAIT: u64 = 0;
         const FUTEX_WAIT_BITSET: u64 = 9;
         let [_, second, _, fourth, ..] = self.0;
         match self.number() {
@@ -134,13 +145,32 @@ pub(crate) fn waiting_call(tid: u32, registers: &Registers) -> Option<WaitingCal
         timeout,
         timed_out,
         again,
+        over: *registers,
     })
 }
 
-/// The calls that would go on by `restart_syscall` take addresses, and nothing can be carried along
-/// where filters look at all of an argument.
-pub(crate) fn blocked_call(_registers: &Registers) -> Option<WaitingCall> {
-    None
+/// Tells what a task waits for that would go on by `restart_syscall`, and is to make its call anew
+/// instead; `None` where it has no end of its own, or an absolute one.
+pub(crate) fn blocked_call(registers: &Registers) -> Option<WaitingCall> {
+    const ETIMEDOUT: i64 = -110;
+    let [first, second, third, fourth, ..] = registers.0;
+    let (timeout, timed_out) = match registers.number() {
+        NANOSLEEP => (Timeout::timespec(first), 0),
+        CLOCK_NANOSLEEP if second & TIMER_ABSTIME == 0 => (Timeout::timespec(third), 0),
+        FUTEX if second & FUTEX_COMMAND == FUTEX_WAIT => (Timeout::timespec(fourth), ETIMEDOUT),
+        _ => return None,
+    };
+    Some(WaitingCall {
+        timeout,
+        timed_out,
+        again: *registers,
+        over: registers.interrupted_by(timed_out),
+    })
+}
+
+/// Every kernel takes the low half of a descriptor.
+pub(crate) fn calls_can_carry() -> bool {
+    true
 }
 
 /// Tells whether a task is in a call that any signal ends, or about to make it again.

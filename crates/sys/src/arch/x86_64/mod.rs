@@ -107,11 +107,19 @@ impl Registers {
         (number != u64::from(u32::MAX)).then_some(number)
     }
 
+    /// The call that the task was interrupted in, as filters see it: the address of its
+    /// instruction, its number and arguments.
+    pub(crate) fn call(&self) -> (Vaddr, u64, [u64; 6]) {
+        let args = [RDI, RSI, RDX, R10, R8, R9].map(|register| self.0[register]);
+        let at = Vaddr(self.0[RIP].wrapping_sub(CALL_LEN));
+        (at, halves::low(self.0[ORIG_RAX]), args)
+    }
+
     /// Tells whether bits can be carried along with the call that the task is in. They are above
-    /// those that the kernel takes of the call's number, which nobody sees: not filters, and not
-    /// the task, since the call's result comes in their place.
-    pub(crate) fn can_carry(&self, _filtered: bool) -> bool {
-        numbers_are_short()
+    /// those that the kernel takes of the call's number ([`calls_can_carry`]), which nobody sees:
+    /// not filters, and not the task, since the call's result comes in their place.
+    pub(crate) fn can_carry(&self) -> bool {
+        true
     }
 
     /// Has bits carried along with the call.
@@ -217,7 +225,7 @@ impl Registers {
 }
 
 /// Tells whether this kernel takes the low half of a call's number, as it does since 5.14.
-fn numbers_are_short() -> bool {
+pub(crate) fn calls_can_carry() -> bool {
     static ARE: OnceLock<bool> = OnceLock::new();
     const ANY: u32 = 1;
     *ARE.get_or_init(|| process::own_id(ANY).is_ok())
@@ -229,13 +237,7 @@ pub(crate) fn waiting_call(_tid: u32, registers: &Registers) -> Option<WaitingCa
         return None;
     }
     let (timeout, timed_out) = ended_by_stop(registers)?;
-    let mut again = *registers;
-    again.set_result(ERESTARTNOHAND);
-    Some(WaitingCall {
-        timeout,
-        timed_out,
-        again,
-    })
+    Some(waiting(registers, timeout, timed_out))
 }
 
 /// Tells what a task waits for that would go on by `restart_syscall`, and is to make its call anew
@@ -260,13 +262,18 @@ pub(crate) fn blocked_call(registers: &Registers) -> Option<WaitingCall> {
         }
         _ => return None,
     };
+    Some(waiting(registers, timeout, timed_out))
+}
+
+fn waiting(registers: &Registers, timeout: Timeout, timed_out: i64) -> WaitingCall {
     let mut again = *registers;
     again.set_result(ERESTARTNOHAND);
-    Some(WaitingCall {
+    WaitingCall {
         timeout,
         timed_out,
         again,
-    })
+        over: *registers,
+    }
 }
 
 /// Tells whether a task is in a call that any signal ends, or about to make it again.

@@ -1,0 +1,158 @@
+//! Stops of a program that waits in calls which any signal ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::stop::{Seized, ask, await_late, seize, take_stop};
+use super::*;
+use crate::programs::program;
+use crate::raw::process::signal_task;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Waiting {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+    _directory: TempDir,
+}
+
+/// What became of its waits.
+#[derive(Debug)]
+struct Waited {
+    ended: [u64; 3],
+    interrupted: u64,
+    early: u64,
+    waiter: u32,
+}
+
+impl Waiting {
+    fn start(ms: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new(program("waits", directory.path()))
+            .arg(ms.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        answers.read_line(&mut String::new()).unwrap();
+        Self {
+            child,
+            answers,
+            _directory: directory,
+        }
+    }
+
+    fn ask(&mut self) -> Waited {
+        self.child
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"?\n")
+            .unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let [a, b, c, interrupted, early, waiter] = numbers[..] else {
+            panic!("{line}");
+        };
+        Waited {
+            ended: [a, b, c],
+            interrupted,
+            early,
+            waiter: u32::try_from(waiter).unwrap(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn waits_that_carry_no_mark_end_in_one_session() {
+    let mut program = Waiting::start(600);
+    let pid = program.child.id();
+    let mut interrupted = Interrupted::new(false);
+    interrupted.marks = false;
+    let mut sharers = Sharers::find(pid, pid).unwrap();
+    let begun = Instant::now();
+    let mut stops = 0;
+    let waited = loop {
+        drop(Tracer::stop(&mut sharers, &interrupted, LIMIT).unwrap());
+        stops += 1;
+        std::thread::sleep(Duration::from_millis(20));
+        let waited = program.ask();
+        if waited.ended.iter().all(|&rounds| rounds > 1) || begun.elapsed() > LIMIT * 3 {
+            break waited;
+        }
+    };
+    println!("{waited:?} after {stops} stops in {:?}", begun.elapsed());
+    assert!(waited.ended.iter().all(|&rounds| rounds > 1), "{waited:?}");
+    assert_eq!((waited.interrupted, waited.early), (0, 0));
+    assert!(interrupted.waits().take_any());
+    assert!(!interrupted.waits().take_any());
+}
+
+#[test]
+fn tasks_whose_stop_comes_after_an_error_wait_on() {
+    let mut program = Waiting::start(3_600_000);
+    let pid = program.child.id();
+    for asked in [true, false] {
+        // The end of the thread lets go of those that were not asked.
+        let passed = std::thread::spawn(move || {
+            let mut stopped = Stopped::none(Interrupted::new(false));
+            let mut seized = Vec::new();
+            for tid in proc::tasks(pid).unwrap() {
+                assert!(seize(tid, &mut stopped).unwrap());
+                seized.push(Seized::new(pid, tid));
+            }
+            if asked {
+                ask(&mut seized).unwrap();
+            }
+            let begun = Instant::now();
+            await_late(&mut stopped, seized);
+            assert_eq!(stopped.tasks, []);
+            begun.elapsed()
+        });
+        let passed = passed.join().unwrap();
+        println!("asked: {asked}, {passed:?}");
+        assert_eq!(program.ask().interrupted, 0, "asked: {asked}");
+        assert_eq!(proc::tracer(program.ask().waiter), 0, "asked: {asked}");
+    }
+}
+
+#[test]
+fn a_task_that_a_signal_stops_before_it_is_asked_waits_on() {
+    let mut program = Waiting::start(3_600_000);
+    let pid = program.child.id();
+    let tid = program.ask().waiter;
+    for _ in 0..20 {
+        let mut stopped = Stopped::none(Interrupted::new(false));
+        assert!(seize(tid, &mut stopped).unwrap());
+        signal_task(pid, tid, libc::SIGWINCH).unwrap();
+        let begun = Instant::now();
+        while proc::stat(tid).unwrap().state != crate::procfs::RunState::Traced {
+            assert!(begun.elapsed() < LIMIT, "the signal does not come");
+        }
+        let mut seized = [Seized::new(pid, tid)];
+        ask(&mut seized).unwrap();
+        let task = take_stop(&seized[0], &stopped.interrupted).unwrap();
+        stopped.tasks.push(task.unwrap());
+        _ = stopped.let_go();
+        // It gets there before it is stopped again.
+        while proc::stat(tid).unwrap().state != crate::procfs::RunState::Sleeping {
+            assert!(begun.elapsed() < LIMIT, "it does not wait any more");
+        }
+    }
+    assert_eq!(program.ask().interrupted, 0);
+}
