@@ -132,13 +132,22 @@ impl Target {
     pub(super) fn reap_all(&mut self) -> Result<StopLength, Errno> {
         const LIMIT: Duration = Duration::from_secs(1);
         let begun = Instant::now();
-        self.stop_tasks(LIMIT)
+        let reaped = self
+            .stop_tasks(LIMIT)
             .map_err(|error| self.keep(error))
-            .and_then(|tracer| self.reap_stopped(&tracer))?;
-        Ok(StopLength {
+            .and_then(|tracer| self.reap_stopped(&tracer));
+        let stop = StopLength {
             why: "reap".into(),
             length: begun.elapsed(),
-        })
+        };
+        match reaped {
+            Ok(()) => Ok(stop),
+            // It stood still for nothing (a filter forbids the call, say), but it did.
+            Err(errno) => {
+                self.stops.push(stop);
+                Err(errno)
+            }
+        }
     }
 
     fn reap_stopped(&mut self, tracer: &Tracer) -> Result<(), Errno> {
