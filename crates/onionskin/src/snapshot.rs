@@ -320,6 +320,7 @@ fn engine_options(
         },
         selection,
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
+        give_way: sys::give_way,
         ..engine::Options::default()
     }
 }

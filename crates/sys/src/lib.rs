@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod hazard;
 mod inject;
 mod memory;
+mod priority;
 pub mod procfs;
 #[cfg(test)]
 mod programs;
@@ -21,5 +22,6 @@ mod uapi;
 
 pub use inject::InjectError;
 pub use memory::MemoryReader;
+pub use priority::give_way;
 pub use target::{OpenError, Target, TrackError, TrackWish, Twin};
 pub use task::{SharingError, StopError};

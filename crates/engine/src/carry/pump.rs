@@ -30,6 +30,8 @@ pub(crate) struct Pumped {
 pub(crate) struct Carrier {
     pub(crate) threads: usize,
     pub(crate) page_size: PageSize,
+    /// What each of the threads does first.
+    pub(crate) first: fn(),
 }
 
 /// What one batch came to.
@@ -40,6 +42,14 @@ struct Part {
 }
 
 impl Carrier {
+    /// Returns one whose threads give way to nobody: for as long as the target stands still.
+    pub(crate) fn urgent(self) -> Self {
+        Self {
+            first: || {},
+            ..self
+        }
+    }
+
     /// Reads `set` and hands it to `sink`. `progress` is told the bytes done so far.
     pub(crate) fn pump<R, K>(
         self,
@@ -106,6 +116,7 @@ impl Carrier {
         each(
             self.threads,
             batches.len(),
+            self.first,
             || vec![0; room],
             |buf, index| {
                 let ranges = batches.get(index);
@@ -155,6 +166,7 @@ impl Carrier {
         each(
             self.threads,
             filled.len(),
+            self.first,
             || (),
             |(), index| {
                 let Filled { batch, buf, missed } = &filled[index];
@@ -172,10 +184,11 @@ impl Carrier {
 }
 
 /// Does `count` pieces of work, in any order, and hands each result to `done`. The first error ends
-/// it.
+/// it. Threads that are made for it call `first`; the calling thread does not.
 fn each<W, T, E>(
     threads: usize,
     count: usize,
+    first: fn(),
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, usize) -> Result<T, E> + Sync,
     done: &mut dyn FnMut(T),
@@ -186,10 +199,14 @@ where
 {
     #[cfg(feature = "drive")]
     if threads > 0 && count > 1 {
+        let state = || {
+            first();
+            state()
+        };
         return crate::drive::each(threads.min(count), count, state, work, done);
     }
     #[cfg(not(feature = "drive"))]
-    let _ = threads;
+    let _ = (threads, first);
     if count == 0 {
         return Ok(());
     }
@@ -205,4 +222,39 @@ pub(crate) fn timed<C: Clock, T>(clock: &C, work: impl FnOnce() -> T) -> (Durati
     let before = clock.now();
     let result = work();
     (clock.now().saturating_sub(before), result)
+}
+
+#[cfg(all(test, feature = "drive"))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn only_threads_that_nobody_stands_still_for_give_way() {
+        static GAVE_WAY: AtomicUsize = AtomicUsize::new(0);
+        let carrier = Carrier {
+            threads: 3,
+            page_size: PageSize::new(4096).unwrap(),
+            first: || {
+                GAVE_WAY.fetch_add(1, Ordering::Relaxed);
+            },
+        };
+        let work = |carrier: Carrier, count| {
+            let one = |(): &mut (), index| -> Result<usize, ()> { Ok(index) };
+            each(
+                carrier.threads,
+                count,
+                carrier.first,
+                || (),
+                one,
+                &mut |_| {},
+            )
+            .unwrap();
+            GAVE_WAY.swap(0, Ordering::Relaxed)
+        };
+        assert_eq!(work(carrier, 100), 3);
+        assert_eq!(work(carrier, 1), 0, "the calling thread stays as it is");
+        assert_eq!(work(carrier.urgent(), 100), 0);
+    }
 }

@@ -14,7 +14,7 @@ use super::frozen::{Frozen, Step};
 use super::policy::Way;
 use super::take::{Work, failure};
 use super::{Doubt, Event, Observer, SnapshotError, Taken, Verified, Verifier, Verify};
-use crate::carry::{Missing, timed};
+use crate::carry::{Carrier, Missing, timed};
 use crate::track::{Depth, Look, Tracker};
 use crate::{Clock, Part};
 
@@ -40,7 +40,7 @@ where
         mut held: Held,
         twin: Option<&mut T>,
     ) -> Result<Done, Halt<K::Error>> {
-        self.hand_over(&mut held, &mut |_| {})?;
+        self.hand_over(self.carrier, &mut held, &mut |_| {})?;
         self.bytes_read.0 += held.copied.difference(&held.unreadable).len().0;
         if let Some(twin) = twin {
             self.read_twin(&mut held, twin)?;
@@ -67,6 +67,7 @@ where
     /// Gives the sink what was copied in the freeze, unless it has it.
     fn hand_over(
         &mut self,
+        carrier: Carrier,
         held: &mut Held,
         goes_on: &mut dyn FnMut(ByteLen),
     ) -> Result<(), SnapshotError<K::Error>> {
@@ -78,7 +79,7 @@ where
         let total = self.pages(&held.copied);
         let shift = self.page_size().shift();
         let observer = &mut *self.observer;
-        self.carrier
+        carrier
             .hand_over(self.sink, &held.batches, &held.filled, &mut |done| {
                 goes_on(done);
                 observer.event(&Event::Progress {
@@ -110,7 +111,13 @@ where
         if self.options.verify == Verify::Yes {
             self.observer.event(&Event::Verifying);
             read = look.keep.union(carried).difference(&look.unforked);
-            self.compare(&*reader, &read, &mut held.verified, &mut |_| {})?;
+            self.compare(
+                self.carrier,
+                &*reader,
+                &read,
+                &mut held.verified,
+                &mut |_| {},
+            )?;
         }
         let lost = truncated(twin, &read.intersection(&look.file_copies()))?;
         let gone = pumped.missed.union(&lost);
@@ -134,7 +141,8 @@ where
         frozen.enter(Step::Keep, began)?;
         // Its time is no part of what was promised.
         frozen.limits.promise = Duration::MAX;
-        self.hand_over(held, &mut |_| frozen.go_on(clock.now()))?;
+        let carrier = self.carrier.urgent();
+        self.hand_over(carrier, held, &mut |_| frozen.go_on(clock.now()))?;
         frozen.enter(Step::Compare, clock.now())?;
         let volatile = self.volatile();
         let selection = self.options.selection;
@@ -163,7 +171,7 @@ where
         };
         let mut verified = None;
         let reader = frozen.space.reader();
-        self.compare(&*reader, &set, &mut verified, &mut |_| {
+        self.compare(carrier, &*reader, &set, &mut verified, &mut |_| {
             frozen.go_on(clock.now());
         })?;
         frozen.enter(Step::Compare, clock.now())?;
@@ -191,13 +199,14 @@ where
 
     fn compare<R: PageSource + Sync>(
         &self,
+        carrier: Carrier,
         source: &R,
         set: &RangeSet,
         verified: &mut Option<Verified>,
         goes_on: &mut dyn FnMut(ByteLen),
     ) -> Result<(), SnapshotError<K::Error>> {
         let (took, differences) = timed(self.clock, || {
-            self.carrier.compare(source, self.sink, set, goes_on)
+            carrier.compare(source, self.sink, set, goes_on)
         });
         let differences = differences.map_err(failure("comparing pages"))?;
         let sum = verified.get_or_insert_with(Verified::default);

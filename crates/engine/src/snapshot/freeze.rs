@@ -442,6 +442,7 @@ where
                     let filled = copier.take();
                     self.tracker.handing_over(&look.taken());
                     self.carrier
+                        .urgent()
                         .hand_over(self.sink, batches, &filled, &mut |_| {
                             frozen.go_on(clock.now());
                         })

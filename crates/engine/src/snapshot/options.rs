@@ -79,6 +79,10 @@ pub struct Options {
     pub rounds_max: u32,
     /// How many threads read and hand on pages; 0 for the calling thread alone.
     pub threads: usize,
+    /// What each thread does first that reads and hands on pages, and so hashes and compresses them,
+    /// while the target runs: it should not take the processors from it. Those that the target stands
+    /// still for do without.
+    pub give_way: fn(),
 }
 
 impl Default for Options {
@@ -94,6 +98,7 @@ impl Default for Options {
             volatile: RangeSet::new(),
             rounds_max: 8,
             threads: 2,
+            give_way: || {},
         }
     }
 }

@@ -56,6 +56,7 @@ where
         carrier: Carrier {
             threads: options.threads,
             page_size,
+            first: options.give_way,
         },
         rounds: Vec::new(),
         stops: Vec::new(),
