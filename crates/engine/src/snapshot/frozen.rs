@@ -32,7 +32,19 @@ pub(super) enum Promised {
     Ourselves,
 }
 
+/// How much later than by our own rule the tasks are let go from outside: time enough to keep the
+/// rule ourselves, also on a busy machine, so that what was found is of use still.
+const LATER: Duration = Duration::from_millis(50);
+
 impl Limits {
+    /// Returns when the tasks are let go whatever we wait for, from the first request on.
+    fn held(&self) -> Duration {
+        match self.promised {
+            Promised::Caller => self.whole(),
+            Promised::Ourselves => self.whole().saturating_add(LATER),
+        }
+    }
+
     /// Returns when the promise says that the tasks have to be let go, from the first request on.
     fn whole(&self) -> Duration {
         self.promise.saturating_sub(self.resume)
@@ -126,8 +138,7 @@ impl<'a, S: Freeze> Frozen<'a, S> {
         let asked = clock.now();
         let resumed = self.space.resume();
         let now = clock.now();
-        let over = self.since.saturating_add(self.limits.step);
-        let over = over.min(self.limits.began.saturating_add(self.limits.whole()));
+        let over = self.let_go_at();
         // Once they run they may keep us from the processor.
         let until = resumed.map_or(over.min(now), |since| now.saturating_sub(since));
         self.stood = until.saturating_sub(self.limits.began);
@@ -135,7 +146,13 @@ impl<'a, S: Freeze> Frozen<'a, S> {
     }
 
     fn hold(&mut self, now: Duration) {
-        self.space.hold(self.left(now));
+        self.space.hold(self.let_go_at().saturating_sub(now));
+    }
+
+    /// Returns when the tasks are let go if nothing else happens.
+    fn let_go_at(&self) -> Duration {
+        let step = self.since.saturating_add(self.limits.step);
+        step.min(self.limits.began.saturating_add(self.limits.held()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use engine::{Options, SnapshotError, Stay, Strategy, Verify};
 
 use crate::run::{Plan, Sim};
+use crate::world::PAGE;
 
 const PROMISE: Duration = Duration::from_millis(2);
 
@@ -123,6 +124,41 @@ fn a_copy_that_gets_longer_than_a_fork_is_given_up_for_one() {
         let taken = sim.with(&options).unwrap();
         assert_eq!((taken.strategy, taken.attempts), (Strategy::Freeze, 1));
     }
+}
+
+#[test]
+fn a_copy_that_is_given_up_for_a_fork_costs_no_trust() {
+    let mut sim = filled();
+    let options = Options {
+        max_freeze: None,
+        rounds_max: 0,
+        ..promised(Strategy::Auto)
+    };
+    sim.with(&options).unwrap();
+    sim.write_pages(128);
+    sim.costs.copy_byte_ns = 0.5;
+    // Each batch takes longer than all of a copy may.
+    sim.fake.read_micros = 200;
+    let taken = sim.with(&options).unwrap();
+    assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 2));
+    assert_eq!(sim.fake.lock().times_overdue, 0, "the engine came first");
+    assert_eq!(taken.bytes_read.0, 128 * PAGE, "nothing else is read again");
+}
+
+#[test]
+fn a_read_that_hangs_holds_a_copy_up_for_little_longer_than_a_fork() {
+    let mut sim = filled();
+    sim.fake.read_micros = 100_000;
+    let options = Options {
+        max_freeze: None,
+        rounds_max: 0,
+        ..promised(Strategy::Auto)
+    };
+    let taken = sim.with(&options).unwrap();
+    assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 2));
+    assert_eq!(sim.fake.lock().times_overdue, 1);
+    let given_up = taken.stops[0].length;
+    assert!(given_up < Duration::from_millis(60), "{given_up:?}");
 }
 
 #[test]

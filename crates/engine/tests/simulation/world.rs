@@ -112,6 +112,8 @@ pub(crate) struct World {
     pub(crate) deadline: Option<Duration>,
     /// That came to pass.
     pub(crate) overdue: bool,
+    /// How often it did.
+    pub(crate) times_overdue: u64,
     /// A fork is overdue: nothing may be asked of the tasks but to be let go.
     pub(crate) only_resume: bool,
     pub(crate) twin: bool,
@@ -151,6 +153,7 @@ impl World {
             frozen: false,
             deadline: None,
             overdue: false,
+            times_overdue: 0,
             only_resume: false,
             twin: false,
             busy: true,
@@ -195,6 +198,7 @@ impl World {
     pub(crate) fn let_go_in_time(&mut self, now: Duration) {
         if self.frozen && self.deadline.is_some_and(|deadline| now >= deadline) {
             (self.frozen, self.overdue) = (false, true);
+            self.times_overdue += 1;
         }
     }
 
