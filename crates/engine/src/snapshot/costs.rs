@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use space::{ByteLen, PageCount, PageSize};
 
 /// Measured costs. They start from rough values of a small machine and follow each measurement.
+///
+/// What was measured on a bad day would keep us from ever measuring it again. So a cost that something
+/// was refused or avoided for, and that is above the value it started from, fades with each time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
     /// Stopping all tasks.
@@ -88,13 +91,37 @@ impl Costs {
         self.resume = (self.resume + took.min(2 * self.resume)) / 2;
     }
 
-    /// Takes note that no fork was tried because of what one is thought to cost. A cost that was
-    /// measured on a bad day would keep us from ever measuring it again: so it fades.
-    pub(crate) fn fork_untried(&mut self, page_size: PageSize) {
+    /// Takes note that there could have been a fork, and was none, because of what one is thought to
+    /// cost. It is believed for longer where something else was done instead.
+    pub(crate) fn fork_untried(&mut self, page_size: PageSize, instead: Instead) {
         let usual = Self::new(page_size).fork_page_ns;
-        self.fork_page_ns = self
-            .fork_page_ns
-            .min(f64::midpoint(self.fork_page_ns, usual));
+        let kept = match instead {
+            Instead::Copied => 15.0 / 16.0,
+            Instead::Nothing => KEPT,
+        };
+        fade_rate(&mut self.fork_page_ns, usual, kept);
+    }
+
+    /// Takes note that a snapshot was refused because of what it is thought to cost.
+    pub(crate) fn refused(&mut self, page_size: PageSize) {
+        let Self {
+            stop,
+            resume,
+            registers,
+            look,
+            scan_page_ns,
+            copy_byte_ns,
+            pump_byte_ns,
+            fork_page_ns,
+        } = Self::new(page_size);
+        fade(&mut self.stop, stop);
+        fade(&mut self.resume, resume);
+        fade(&mut self.registers, registers);
+        fade(&mut self.look, look);
+        fade_rate(&mut self.scan_page_ns, scan_page_ns, KEPT);
+        fade_rate(&mut self.copy_byte_ns, copy_byte_ns, KEPT);
+        fade_rate(&mut self.pump_byte_ns, pump_byte_ns, KEPT);
+        fade_rate(&mut self.fork_page_ns, fork_page_ns, KEPT);
     }
 
     pub(crate) fn registers_read(&mut self, took: Duration) {
@@ -103,29 +130,54 @@ impl Costs {
 
     pub(crate) fn looked(&mut self, pages: PageCount, took: Duration) {
         let rest = took.saturating_sub(self.look);
-        follow(&mut self.scan_page_ns, rest, exact(pages.0), 5000.0);
+        follow(&mut self.scan_page_ns, rest, exact(pages.0), 5000.0, DEARER);
     }
 
     pub(crate) fn copied(&mut self, bytes: ByteLen, took: Duration) {
-        follow(&mut self.copy_byte_ns, took, exact(bytes.0), 250e3);
+        follow(&mut self.copy_byte_ns, took, exact(bytes.0), 250e3, DEARER);
     }
 
     pub(crate) fn pumped(&mut self, bytes: ByteLen, took: Duration) {
-        follow(&mut self.pump_byte_ns, took, exact(bytes.0), 4e6);
+        follow(&mut self.pump_byte_ns, took, exact(bytes.0), 4e6, DEARER);
     }
 
     pub(crate) fn forked(&mut self, pages: PageCount, took: Duration) {
-        follow(&mut self.fork_page_ns, took, exact(pages.0), 1000.0);
+        // A fork that is too long can't be given up: it should not be tried again soon.
+        follow(&mut self.fork_page_ns, took, exact(pages.0), 1000.0, 4.0);
     }
 }
 
+/// One slow measurement on a busy machine does not count as more than so many times as dear.
+const DEARER: f64 = 1.5;
+
 /// Moves a rate half way to a measurement; one of fewer than `enough` units says too little.
-fn follow(rate: &mut f64, took: Duration, units: f64, enough: f64) {
+fn follow(rate: &mut f64, took: Duration, units: f64, enough: f64, dearer: f64) {
     if units >= enough {
         let measured = took.as_secs_f64() * 1e9 / units;
-        // One slow measurement on a busy machine must not keep us from measuring again.
-        *rate = f64::midpoint(*rate, measured.min(*rate * 1.5));
+        *rate = f64::midpoint(*rate, measured.min(*rate * dearer));
     }
+}
+
+/// What is left of a cost for which a snapshot was refused.
+const KEPT: f64 = 0.75;
+
+/// Lowers a cost, but not below the usual one.
+fn fade(cost: &mut Duration, usual: Duration) {
+    *cost = (*cost).min(usual.max(cost.mul_f64(KEPT)));
+}
+
+/// As [`fade`], to so much of it.
+fn fade_rate(rate: &mut f64, usual: f64, kept: f64) {
+    *rate = rate.min(usual.max(*rate * kept));
+}
+
+/// What was done where a fork was not tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instead {
+    /// All was copied, and the snapshot taken.
+    Copied,
+    /// There is no snapshot.
+    Nothing,
 }
 
 fn nanos(ns: f64) -> Duration {
@@ -206,15 +258,48 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_that_is_not_tried_looks_less_dear_in_time() {
+    fn what_is_refused_looks_less_dear_in_time_and_no_cheaper_than_usual() {
+        let usual = Costs::new(page());
+        let times = |by: u32| Costs {
+            stop: usual.stop * by,
+            resume: usual.resume * by,
+            registers: usual.registers * by,
+            look: usual.look * by,
+            scan_page_ns: usual.scan_page_ns * f64::from(by),
+            copy_byte_ns: usual.copy_byte_ns * f64::from(by),
+            pump_byte_ns: usual.pump_byte_ns * f64::from(by),
+            fork_page_ns: usual.fork_page_ns * f64::from(by),
+        };
+        for (by, refusals) in [(1, 0), (2, 3), (10, 9), (1000, 25)] {
+            let mut costs = times(by);
+            let count = std::iter::repeat_with(|| costs.refused(page())).take(refusals);
+            assert_eq!(count.count(), refusals);
+            assert_eq!(costs, usual, "{by}");
+        }
+        let mut cheap = Costs {
+            stop: Duration::ZERO,
+            fork_page_ns: usual.fork_page_ns / 2.0,
+            ..usual
+        };
+        let before = cheap;
+        cheap.refused(page());
+        assert_eq!(cheap, before);
+    }
+
+    #[test]
+    fn only_what_forks_cost_fades_where_there_was_none() {
         let mut costs = Costs::new(page());
-        let usual = costs.fork_page_ns;
-        costs.fork_page_ns = 10.0 * usual;
-        costs.fork_untried(page());
-        assert!(costs.fork_page_ns < 6.0 * usual);
-        costs.fork_page_ns = usual / 2.0;
-        costs.fork_untried(page());
-        assert!(costs.fork_page_ns <= usual / 2.0);
+        costs.stop *= 8;
+        costs.fork_page_ns *= 8.0;
+        let before = costs;
+        costs.fork_untried(page(), Instead::Copied);
+        let after_copy = costs.fork_page_ns;
+        assert!(after_copy < before.fork_page_ns);
+        costs.fork_page_ns = before.fork_page_ns;
+        costs.fork_untried(page(), Instead::Nothing);
+        assert!(costs.fork_page_ns < after_copy);
+        costs.fork_page_ns = before.fork_page_ns;
+        assert_eq!(costs, before);
     }
 
     #[test]

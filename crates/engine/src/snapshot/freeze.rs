@@ -342,6 +342,7 @@ where
         // Not what is left of the promise: the task that forks goes on only when the kernel is done
         // with it, and one that is left alone before that has lost the restart of its call.
         let limit = self.options.step_limit;
+        self.forks += 1;
         let (took, result) = timed(self.clock, || frozen.space.fork(limit));
         match result {
             Ok(made) => {

@@ -237,13 +237,9 @@ impl Missed {
         }
     }
 
-    /// Tells whether it was given up for what a fork is thought to cost.
-    pub(super) fn left_fork_untried(&self) -> bool {
-        let none = self.forecast.as_ref();
-        none.is_some_and(|none| {
-            let ways = std::iter::once(none.nearest).chain(none.other);
-            ways.into_iter().any(|choice| choice.way == Way::Fork)
-        })
+    /// Tells whether it would have been too long, and was not tried.
+    pub(super) fn is_forecast(&self) -> bool {
+        self.forecast.is_some()
     }
 
     /// Tells what happened, in words.

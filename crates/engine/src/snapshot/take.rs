@@ -6,6 +6,7 @@ use space::{
     AddressSpace, ByteLen, Errno, Freeze, PageCount, PageSize, RangeSet, StopLength, Tracking,
 };
 
+use super::costs::Instead;
 use super::freeze::Outcome;
 use super::frozen::{Frozen, Limit, Limits, Missed, Promised, Step};
 use super::policy::{Forking, Terms, another_round, choose};
@@ -65,6 +66,7 @@ where
         warnings: Vec::new(),
         wiped: RangeSet::new(),
         forking: Forking::Possible,
+        forks: 0,
     };
     let result = work.run(space);
     if result.is_err() {
@@ -90,6 +92,8 @@ pub(super) struct Work<'a, K, C, O> {
     /// Ranges that a forked child lacked although it should have had them.
     pub(super) wiped: RangeSet,
     pub(super) forking: Forking,
+    /// How often it was forked, or that was tried.
+    pub(super) forks: u32,
 }
 
 /// How often the target may be frozen in vain because of the time it takes.
@@ -121,11 +125,12 @@ where
                 None => self.attempt(space, &load, last)?,
             };
             let reason = match outcome {
-                Outcome::Taken(taken) => return Ok(*taken),
+                Outcome::Taken(taken) => {
+                    self.believe_less(None);
+                    return Ok(*taken);
+                }
                 Outcome::Missed(missed) if last => {
-                    if missed.left_fork_untried() {
-                        self.costs.fork_untried(self.page_size());
-                    }
+                    self.believe_less(Some(&missed));
                     return Err(missed.into_error());
                 }
                 Outcome::Missed(missed) => {
@@ -153,6 +158,20 @@ where
         let none = choose(&self.terms(load, self.costs.before_choice(load))).err()?;
         let tries = last && self.options.strategy != Strategy::Fork;
         (!tries).then(|| Missed::forecast(none, limit))
+    }
+
+    /// Has costs fade that kept something from being tried, and so from being measured again.
+    fn believe_less(&mut self, missed: Option<&Missed>) {
+        let could_fork = matches!(self.options.strategy, Strategy::Auto | Strategy::Fork);
+        if missed.is_some_and(Missed::is_forecast) {
+            self.costs.refused(self.page_size());
+        } else if could_fork && self.forks == 0 {
+            let instead = match missed {
+                None => Instead::Copied,
+                Some(_) => Instead::Nothing,
+            };
+            self.costs.fork_untried(self.page_size(), instead);
+        }
     }
 
     /// What the choice of a way rests on, with so much of the freeze over when it is made.

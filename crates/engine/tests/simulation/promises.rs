@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Options, SnapshotError, Stay, Strategy, Verify};
+use engine::{Costs, Options, SnapshotError, Stay, Strategy, Verify};
 
 use crate::run::{Plan, Sim};
 use crate::world::PAGE;
@@ -43,11 +43,55 @@ fn a_fork_that_would_be_too_long_stops_nobody() {
     let told = reason(sim.with(&promised(Strategy::Fork)).unwrap_err());
     assert!(told.contains("forking the target is forecast"), "{told}");
     assert_eq!(sim.fake.stops, 0);
-    // What a fork costs is not believed for ever.
-    let tries = (0..20).take_while(|_| sim.with(&promised(Strategy::Fork)).is_err());
-    let failed = tries.count();
-    assert!((1..20).contains(&failed), "{failed}");
-    assert_eq!(sim.fake.stops, 1);
+}
+
+/// How often a snapshot is refused before one is taken.
+fn refusals(sim: &mut Sim, options: &Options) -> usize {
+    let tries = (0..100).take_while(|_| sim.with(options).is_err());
+    tries.count()
+}
+
+#[test]
+fn no_cost_is_believed_for_ever() {
+    type Spoil = fn(&mut Costs);
+    let spoils: [Spoil; 6] = [
+        |costs| costs.stop *= 1000,
+        |costs| costs.resume *= 1000,
+        |costs| costs.registers *= 1000,
+        |costs| costs.look *= 1000,
+        |costs| costs.scan_page_ns *= 1e4,
+        |costs| costs.fork_page_ns *= 1e4,
+    ];
+    for (index, spoil) in spoils.iter().enumerate() {
+        let mut sim = filled();
+        spoil(&mut sim.costs);
+        let refused = refusals(&mut sim, &promised(Strategy::Fork));
+        assert!((1..35).contains(&refused), "{index}: {refused}");
+        assert_eq!(sim.fake.stops, 1, "{index}: only one that may do is tried");
+        assert_eq!(refusals(&mut sim, &promised(Strategy::Fork)), 0);
+    }
+}
+
+#[test]
+fn auto_forks_again_where_forks_were_dear_once() {
+    for max_freeze in [Some(PROMISE), None] {
+        let mut sim = filled();
+        let options = Options {
+            max_freeze,
+            rounds_max: 0,
+            ..promised(Strategy::Auto)
+        };
+        sim.fake.read_micros = 100;
+        sim.costs.fork_page_ns *= 1000.0;
+        let forked = (0..100).position(|_| {
+            sim.write_pages(160);
+            // It is known what copies take.
+            sim.costs.copy_byte_ns = 5.0;
+            let taken = sim.with(&options);
+            taken.is_ok_and(|taken| taken.strategy == Strategy::Fork)
+        });
+        assert!(forked.is_some_and(|refused| refused > 0), "{forked:?}");
+    }
 }
 
 #[test]
