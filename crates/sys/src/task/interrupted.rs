@@ -128,9 +128,11 @@ impl Interrupted {
     }
 }
 
-/// Returns registers without what was written into them so that a wait ends.
+/// Returns registers without what was written into them so that a wait ends: of a call that a stop
+/// ends, or of one that began anew for a filter's sake.
 pub(super) fn as_if_undisturbed(tid: u32, mut registers: Registers) -> Registers {
-    if Mark::from_bits(registers.carried()).is_some() && waits(tid, &registers) {
+    let may_be_marked = || waits(tid, &registers) || blocked_call(&registers).is_some();
+    if Mark::from_bits(registers.carried()).is_some() && may_be_marked() {
         registers.carry(0);
     }
     registers
@@ -199,4 +201,44 @@ fn timespec(pid: u32, address: Vaddr) -> Option<Duration> {
     let seconds = u64::try_from(i64::from_ne_bytes(*seconds)).ok()?;
     let nanos = u32::try_from(i64::from_ne_bytes(nanos.try_into().ok()?)).ok()?;
     (read == bytes.len() && nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mark_is_left_in_what_a_snapshot_holds() {
+        const RAX: usize = 10;
+        const ORIG_RAX: usize = 15;
+        const EINTR: i64 = -4;
+        const ERESTARTNOHAND: i64 = -514;
+        const ERESTART_RESTARTBLOCK: i64 = -516;
+        let registers = |number: u64, result: i64| {
+            let mut bytes = [0; Registers::BYTES];
+            for (at, value) in [(RAX, result.cast_unsigned()), (ORIG_RAX, number)] {
+                bytes[at * 8..][..8].copy_from_slice(&value.to_le_bytes());
+            }
+            Registers::from_bytes(&bytes)
+        };
+        let (poll, nanosleep, epoll_wait) = (7, 35, 232);
+        for (number, result) in [
+            (epoll_wait, EINTR),
+            (epoll_wait, ERESTARTNOHAND),
+            (poll, ERESTARTNOHAND),
+            (poll, ERESTART_RESTARTBLOCK),
+            (nanosleep, ERESTARTNOHAND),
+        ] {
+            let before = registers(number, result);
+            let mut marked = before;
+            marked.carry(Mark::now().bits());
+            assert_ne!(marked, before);
+            let stored = as_if_undisturbed(std::process::id(), marked);
+            assert_eq!(stored, before, "{number} {result}");
+        }
+        // What is no mark is the program's.
+        let mut odd = registers(poll, ERESTARTNOHAND);
+        odd.carry(1);
+        assert_eq!(as_if_undisturbed(std::process::id(), odd), odd);
+    }
 }
