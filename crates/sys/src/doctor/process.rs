@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use space::Errno;
+use space::{ByteLen, Errno};
 
 use super::report::{Finding, Row};
 use crate::Target;
@@ -68,7 +68,7 @@ pub(super) fn examine(pid: u32) -> Vec<Row> {
         let hazards = hazard::inspect(pid);
         add("userfaultfd", userfaultfd(&hazards));
         add("pinned", pinned(&hazards));
-        add("thp_split", huge_pages(&process));
+        add("thp_split", huge_pages(&process, status.resident));
     }
     rows
 }
@@ -196,19 +196,28 @@ fn seccomp(pid: u32, tasks: &[Task]) -> [(&'static str, Finding); 3] {
 }
 
 /// How much of it are huge pages: to arm a part of one splits it.
-fn huge_pages(process: &Process) -> Finding {
-    let smaps = match process.smaps(crate::procfs::base_page_size()) {
-        Ok(smaps) => smaps,
+///
+/// The kernel counts them by a walk over all page tables, some milliseconds for each GiB.
+fn huge_pages(process: &Process, resident: Option<ByteLen>) -> Finding {
+    const RESIDENT_MAX: ByteLen = ByteLen(64 << 30);
+    if let Some(resident) = resident.filter(|&resident| resident > RESIDENT_MAX) {
+        return Finding::works(format!(
+            "not looked at, since that takes long for {} GiB; tracking splits huge pages where they \
+             are written",
+            resident.0 >> 30
+        ))
+        .fix(format!("grep AnonHugePages /proc/{}/smaps_rollup", process.pid()));
+    }
+    let all = match process.smaps_rollup(crate::procfs::base_page_size()) {
+        Ok(all) => all,
         Err(error) => return refused("its huge pages", &error),
     };
-    let huge: u64 = smaps.iter().map(|smap| smap.anonymous_huge.0).sum();
-    let resident: u64 = smaps.iter().map(|smap| smap.resident.0).sum();
-    Finding::works(match huge {
+    Finding::works(match all.anonymous_huge.0 {
         0 => "it has no huge pages that tracking would split".to_owned(),
-        _ => format!(
+        huge => format!(
             "{} of {} MiB resident are huge pages, which tracking splits where they are written",
             huge >> 20,
-            resident >> 20
+            all.resident.0 >> 20
         ),
     })
 }

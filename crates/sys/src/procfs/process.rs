@@ -164,6 +164,18 @@ impl Process {
         Ok(out)
     }
 
+    /// Reads `smaps_rollup`: what `smaps` counts, of all mappings together. The kernel walks as many
+    /// page tables for it, but lets go of the mappings' lock where the process wants it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`smaps`](Self::smaps); `ENOENT` or `ESRCH` where it has no memory.
+    pub fn smaps_rollup(&self, page_size: PageSize) -> Result<Smap, ProcfsError> {
+        let mut out = Vec::new();
+        smaps::parse(&self.read("smaps_rollup")?, page_size, &mut out)?;
+        out.pop().ok_or(ProcfsError::Gone { pid: self.pid })
+    }
+
     /// Reads `stat`.
     ///
     /// # Errors

@@ -55,6 +55,9 @@ fn smaps_and_maps_agree_on_a_process_that_waits() {
     for (map, smap) in maps.iter().zip(&smaps) {
         assert!(map.same_place(&smap.mapping), "{map:?} {smap:?}");
     }
+    let all = process.smaps_rollup(page_size()).unwrap();
+    let resident: u64 = smaps.iter().map(|smap| smap.resident.0).sum();
+    assert_eq!(all.resident.0, resident);
     let stack = smaps
         .iter()
         .find(|smap| smap.mapping.name == "[stack]")
