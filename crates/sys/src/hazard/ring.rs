@@ -113,7 +113,8 @@ fn buffer(entry: &str) -> Option<Option<(Vaddr, u64)>> {
     let (address, len) = entry.strip_prefix("0x")?.split_once('/')?;
     let address = u64::from_str_radix(address, 16).ok()?;
     let len: u64 = len.parse().ok()?;
-    Some((len > 0).then_some((Vaddr(address), len)))
+    // One without an address is the kernel's own: a block device's, lent to the ring.
+    Some((len > 0 && address > 0).then_some((Vaddr(address), len)))
 }
 
 /// Undoes the kernel's writing of blanks and backslashes as `\\ooo` in a name.
@@ -180,6 +181,12 @@ mod tests {
                 range(0x7fc6_5fd5_d000, 0x7fc6_5fd5_f000)
             ]
         );
+    }
+
+    #[test]
+    fn a_buffer_of_the_kernel_is_none_of_the_process() {
+        let text = "UserBufs:\t1\n    0: 0x0/4096\n";
+        assert_eq!(Ring::parse(text), Ok(Ring::default()));
     }
 
     #[test]

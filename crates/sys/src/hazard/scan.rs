@@ -226,7 +226,7 @@ impl Findings<'_> {
             self.poller(poller);
         }
         for range in ring.buffer_pages(self.page_size) {
-            if is_gone(self.memory_task, self.mappings, range, self.page_size) {
+            if self.is_gone(range) {
                 self.unproven(
                     Danger::WhileTracked,
                     format!(
@@ -240,6 +240,21 @@ impl Findings<'_> {
         }
         self.buffers.extend(ring.buffers.iter().copied());
         Ok(Some(ring))
+    }
+
+    /// Tells whether memory that was registered is not where it was. What is registered may have been
+    /// mapped since the mappings were read.
+    fn is_gone(&self, range: PageRange) -> bool {
+        let gone =
+            |mappings: &[Mapping]| is_gone(self.memory_task, mappings, range, self.page_size);
+        let by_now = || {
+            let mut mappings = Vec::new();
+            let task = Process::open(self.memory_task);
+            let read =
+                task.and_then(|task| task.maps(self.page_size, &mut Vec::new(), &mut mappings));
+            read.map_or(true, |()| gone(&mappings))
+        };
+        gone(self.mappings) && by_now()
     }
 
     fn poller(&mut self, tid: u32) {
