@@ -3,7 +3,7 @@
 use engine::{Part, Selection, Strategy, Taken};
 use space::{AddressSpace, Mapping, MappingFlags, RangeSet};
 use sys::Target;
-use sys::hazard::{Danger, Hazards, Unproven};
+use sys::hazard::{Danger, Hazards, Others, Unproven};
 
 use crate::SnapshotOptions;
 use crate::error::{Error, RefusedError};
@@ -44,11 +44,16 @@ impl Doubts {
         self.unproven
             .iter()
             .filter(|unproven| !all_frozen || unproven.danger == Danger::EvenFrozen)
-            .map(|unproven| Doubt {
-                ranges: unproven.ranges.clone(),
-                reason: unproven.reason.clone(),
-            })
+            .cloned()
+            .map(doubt)
             .collect()
+    }
+}
+
+fn doubt(unproven: Unproven) -> Doubt {
+    Doubt {
+        ranges: unproven.ranges,
+        reason: unproven.reason,
     }
 }
 
@@ -71,32 +76,38 @@ pub(crate) fn foresee(pid: u32, options: &SnapshotOptions) -> Result<(), Error> 
     }
 }
 
-/// Memory of these parts that other processes have as well, and may write to during a freeze.
-pub(crate) fn shared(target: &Target, mappings: &[Mapping], parts: &[Part]) -> Vec<Doubt> {
+/// Processes that have memory of these parts as well, and may write to it during a freeze: those that
+/// were there `before` it and those that are now. (Who came and went in between is not found.)
+pub(crate) fn shared(
+    target: &Target,
+    mappings: &[Mapping],
+    parts: &[Part],
+    mut before: Others,
+) -> Vec<Doubt> {
     let taken = parts.iter().filter_map(|part| mappings.get(part.mapping));
-    match sys::hazard::shared_with_others(taken, &target.processes()) {
-        Ok(found) => found
-            .into_iter()
-            .map(|unproven| Doubt {
-                ranges: unproven.ranges,
-                reason: unproven.reason,
-            })
-            .collect(),
-        Err(error) => vec![Doubt {
-            ranges: Vec::new(),
-            reason: format!("whether others share its memory could not be found out: {error}"),
-        }],
-    }
+    let looked = before.look(taken, &target.processes());
+    let failed = looked.err().map(|error| Doubt {
+        ranges: Vec::new(),
+        reason: format!("whether others share its memory could not be found out: {error}"),
+    });
+    listed(&before).into_iter().chain(failed).collect()
 }
 
-/// As [`shared`], before a freeze. What can't be looked at then is told by the freeze.
-pub(crate) fn shared_before(target: &mut Target, selection: Selection) -> Vec<Doubt> {
-    let Ok(mappings) = target.mappings() else {
-        return Vec::new();
-    };
-    let page_size = target.page_size();
-    let parts = engine::select(selection, &mappings, &RangeSet::new(), page_size);
-    shared(target, &mappings, &parts)
+/// What is in doubt because of others.
+pub(crate) fn listed(others: &Others) -> Vec<Doubt> {
+    others.doubts().into_iter().map(doubt).collect()
+}
+
+/// As [`shared`], before a freeze. What can't be looked at then is told by the look after it.
+pub(crate) fn others(target: &mut Target, selection: Selection) -> Others {
+    let mut others = Others::default();
+    if let Ok(mappings) = target.mappings() {
+        let page_size = target.page_size();
+        let parts = engine::select(selection, &mappings, &RangeSet::new(), page_size);
+        let taken = parts.iter().filter_map(|part| mappings.get(part.mapping));
+        _ = others.look(taken, &target.processes());
+    }
+    others
 }
 
 /// Memory that was left out because it was not to be dumped, and is so no more. What `madvise` set

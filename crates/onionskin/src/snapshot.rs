@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use engine::{Event, Selection, SnapshotError, Stay, Strategy, Taken, Verify};
 use space::{AddressSpace, Errno, ProcessState, RangeSet, StopLength};
 use store::{SavedMapping, SnapshotMeta, Store, WriteError, WriteOptions, WriteStats};
+use sys::hazard::Others;
 use sys::procfs::{Process, ProcfsError};
 use sys::{StopError, Target};
 
@@ -187,8 +188,9 @@ pub(crate) fn take(
         created_ns: now_ns(),
         observer,
     };
+    let others = doubts::others(&mut session.target, engine_options.selection);
     if options.strict {
-        must_be_provable(session, &mut listener, &mut engine_options)?;
+        must_be_provable(session, &mut listener, &others, &mut engine_options)?;
     }
     let sink = begin(session, store, options)?;
     let taken = engine::take(
@@ -216,6 +218,7 @@ pub(crate) fn take(
         &session.target,
         &taken.mappings,
         &taken.parts,
+        others,
     ));
     if options.strict && !doubts.is_empty() {
         return Err(RefusedError { pid, doubts }.into());
@@ -245,6 +248,7 @@ pub(crate) fn take(
 fn must_be_provable(
     session: &mut Session,
     listener: &mut Listener<'_>,
+    others: &Others,
     options: &mut engine::Options,
 ) -> Result<(), Error> {
     let pid = session.pid();
@@ -252,7 +256,7 @@ fn must_be_provable(
     if !engine::Observer::goes_on(listener) {
         return Err(listener.refused(pid));
     }
-    let doubts = doubts::shared_before(&mut session.target, options.selection);
+    let doubts = doubts::listed(others);
     if !doubts.is_empty() {
         return Err(RefusedError { pid, doubts }.into());
     }

@@ -122,7 +122,7 @@ fn memory_that_others_write_is_in_doubt_as_long_as_they_do() {
     let told = reasons(&report);
     let (stranger, other): (Vec<&str>, Vec<&str>) = told
         .into_iter()
-        .partition(|reason| reason.contains("may not be looked at"));
+        .partition(|reason| reason.contains("may be able to write to this shared memory"));
     assert_eq!(other, Vec::<&str>::new());
     match stranger.first() {
         None => drop(tool.must(&strict(strategy))),

@@ -21,6 +21,7 @@ mod userfault;
 use std::collections::BTreeMap;
 
 pub use report::{Doctor, Finding, Row, Status, Strategy};
+pub(crate) use system::{CAP_SYS_PTRACE, capable};
 
 use crate::procfs::base_page_size;
 use child::ProbeChild;

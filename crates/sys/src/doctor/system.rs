@@ -11,7 +11,7 @@ use crate::procfs::Process;
 use crate::raw::scratch::ScratchPages;
 
 /// Number of the capability that lets one trace others' processes.
-const CAP_SYS_PTRACE: u32 = 19;
+pub(crate) const CAP_SYS_PTRACE: u32 = 19;
 
 /// Looks at all of them.
 pub(super) fn probe(features: &mut BTreeMap<String, Finding>) {
@@ -31,7 +31,7 @@ pub(super) fn probe(features: &mut BTreeMap<String, Finding>) {
 }
 
 /// Tells whether we have a capability, by its number. Without `/proc` we have none.
-pub(super) fn capable(number: u32) -> bool {
+pub(crate) fn capable(number: u32) -> bool {
     let status = Process::open(std::process::id()).and_then(|process| process.status());
     status.is_ok_and(|status| status.capabilities & 1 << number != 0)
 }

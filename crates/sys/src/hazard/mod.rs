@@ -16,6 +16,7 @@
 
 mod account;
 mod descriptors;
+mod hidden;
 mod kernel_shared;
 mod kind;
 mod moved;
@@ -29,7 +30,7 @@ use space::PageRange;
 
 pub use account::unaccounted_pins;
 pub use kind::Kind;
-pub use others::shared_with_others;
+pub use others::Others;
 pub use ring::{Ring, RingError};
 pub use scan::{inspect, inspect_process};
 

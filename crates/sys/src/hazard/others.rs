@@ -1,10 +1,12 @@
 //! Other processes that have the same shared memory, and run on while ours stands still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use space::{Errno, Mapping, PageRange, Protection, RangeSet, Sharing};
 
+use super::hidden::unseen as unseen_processes;
 use super::{Danger, Unproven};
+use crate::doctor::{CAP_SYS_PTRACE, capable};
 use crate::procfs::{Process, ProcfsError, base_page_size, processes};
 
 /// How many processes are named in a reason.
@@ -13,63 +15,97 @@ const NAMED_MAX: usize = 3;
 /// A file that shared memory is made of.
 type File = ((u32, u32), u64);
 
-/// Looks for processes beside `ours` that can write to the shared memory among `mappings`: what
-/// they write during a freeze may be in a snapshot or not, page by page.
-///
-/// Who has only a descriptor of it, and no mapping, is not found.
-///
-/// # Errors
-///
-/// Those of listing the processes. One that may not be looked at is a reason for doubt.
-pub fn shared_with_others<'a>(
-    mappings: impl IntoIterator<Item = &'a Mapping>,
-    ours: &[u32],
-) -> Result<Vec<Unproven>, ProcfsError> {
-    let mut files: BTreeMap<File, Vec<&Mapping>> = BTreeMap::new();
-    for mapping in mappings.into_iter().filter(|mapping| is_shared(mapping)) {
-        files.entry(file(mapping)).or_default().push(mapping);
-    }
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (mut writers, mut strangers) = (Shared::default(), Shared::default());
-    let (mut buf, mut theirs) = (Vec::new(), Vec::new());
-    for pid in processes()? {
-        if ours.contains(&pid) || pid == std::process::id() {
-            continue;
+/// What several looks found of other processes that can write to shared memory of a process.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// They have it mapped for writing.
+    writers: Shared,
+    /// They may not be looked at.
+    strangers: Shared,
+    /// Shared memory, where not all processes are seen.
+    unseen: Vec<PageRange>,
+}
+
+impl Others {
+    /// Looks for processes beside `ours` that can write to the shared memory among `mappings`: what
+    /// they write during a freeze may be in a snapshot or not, page by page.
+    ///
+    /// Who has only a descriptor of it, and no mapping, is not found, nor is who comes after one
+    /// look and ends before the next.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing the processes. One that may not be looked at is a reason for doubt.
+    pub fn look<'a>(
+        &mut self,
+        mappings: impl IntoIterator<Item = &'a Mapping>,
+        ours: &[u32],
+    ) -> Result<(), ProcfsError> {
+        let mut files: BTreeMap<File, Vec<&Mapping>> = BTreeMap::new();
+        for mapping in mappings.into_iter().filter(|mapping| is_shared(mapping)) {
+            files.entry(file(mapping)).or_default().push(mapping);
         }
-        theirs.clear();
-        match maps(pid, &mut buf, &mut theirs) {
-            Ok(()) => {
-                let both = theirs
-                    .iter()
-                    .filter(|theirs| {
-                        is_shared(theirs) && theirs.protection.contains(Protection::WRITE)
-                    })
-                    .flat_map(|theirs| {
-                        let ours = files.get(&file(theirs)).into_iter().flatten();
-                        ours.filter_map(|ours| in_both(ours, theirs))
-                    });
-                writers.add(pid, both);
+        if files.is_empty() {
+            return Ok(());
+        }
+        let all = || files.values().flatten().map(|ours| ours.range);
+        self.unseen.extend(all());
+        let (mut buf, mut theirs) = (Vec::new(), Vec::new());
+        for pid in processes()? {
+            if ours.contains(&pid) || pid == std::process::id() {
+                continue;
             }
-            Err(ProcfsError::Gone { .. }) => {}
-            Err(_) if has_no_memory(pid) => {}
-            Err(_) => strangers.add(pid, files.values().flatten().map(|ours| ours.range)),
+            theirs.clear();
+            match maps(pid, &mut buf, &mut theirs) {
+                Ok(()) => {
+                    let both = theirs
+                        .iter()
+                        .filter(|theirs| {
+                            is_shared(theirs) && theirs.protection.contains(Protection::WRITE)
+                        })
+                        .flat_map(|theirs| {
+                            let ours = files.get(&file(theirs)).into_iter().flatten();
+                            ours.filter_map(|ours| in_both(ours, theirs))
+                        });
+                    self.writers.add(pid, both);
+                }
+                Err(ProcfsError::Gone { .. }) => {}
+                Err(_) if has_no_memory(pid) => {}
+                Err(_) => self.strangers.add(pid, all()),
+            }
         }
+        Ok(())
     }
-    Ok([
-        writers.doubt("can write to this shared memory too, and does not stand still"),
-        strangers.doubt("may not be looked at, and may be able to write to this shared memory"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect())
+
+    /// Returns what is in doubt for all that.
+    pub fn doubts(&self) -> Vec<Unproven> {
+        let unseen: RangeSet = self.unseen.iter().copied().collect();
+        let hidden = unseen_processes().map(|reason| Unproven {
+            ranges: unseen.ranges().to_vec(),
+            reason: reason.to_owned(),
+            danger: Danger::EvenFrozen,
+        });
+        let strange = if capable(CAP_SYS_PTRACE) {
+            "may not be looked at even by us (a security module or its user namespace forbids it), \
+             and may be able to write to this shared memory"
+        } else {
+            "may not be looked at, and may be able to write to this shared memory: run as root \
+             (CAP_SYS_PTRACE) to find out"
+        };
+        let known = [
+            self.writers
+                .doubt("can write to this shared memory too, and does not stand still"),
+            self.strangers.doubt(strange),
+        ];
+        let hidden = hidden.filter(|doubt| !doubt.ranges.is_empty());
+        known.into_iter().flatten().chain(hidden).collect()
+    }
 }
 
 /// Memory that processes share with ours.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
-    pids: Vec<u32>,
+    pids: BTreeSet<u32>,
     ranges: Vec<PageRange>,
 }
 
@@ -78,11 +114,11 @@ impl Shared {
         let before = self.ranges.len();
         self.ranges.extend(ranges);
         if self.ranges.len() > before {
-            self.pids.push(pid);
+            self.pids.insert(pid);
         }
     }
 
-    fn doubt(self, what: &str) -> Option<Unproven> {
+    fn doubt(&self, what: &str) -> Option<Unproven> {
         let named: Vec<String> = self
             .pids
             .iter()
@@ -93,7 +129,7 @@ impl Shared {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let ranges: RangeSet = self.ranges.into_iter().collect();
+        let ranges: RangeSet = self.ranges.iter().copied().collect();
         (!self.pids.is_empty()).then(|| Unproven {
             ranges: ranges.ranges().to_vec(),
             reason: format!("process {}{more} {what}", named.join(", ")),
@@ -172,7 +208,7 @@ mod tests {
     fn few_are_named_and_the_rest_counted() {
         let mut shared = Shared::default();
         shared.add(1, std::iter::empty());
-        for pid in 2..7 {
+        for pid in [6, 2, 3, 4, 5, 2, 6] {
             shared.add(pid, std::iter::once(mapping(0x10_0000, 1, 0).range));
         }
         let doubt = shared.doubt("writes").unwrap();
