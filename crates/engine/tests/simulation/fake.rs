@@ -56,6 +56,8 @@ pub(crate) struct Fake {
     pub(crate) hangs: bool,
     /// Microseconds that it takes to read each page of the frozen target, beyond the usual.
     pub(crate) read_micros: u64,
+    /// It can't be forked.
+    pub(crate) unforkable: bool,
     /// Files may not be looked at.
     pub(crate) denied: bool,
     /// Microseconds that it takes to let it go.
@@ -85,6 +87,7 @@ impl Fake {
             unstoppable: false,
             hangs: false,
             read_micros: 0,
+            unforkable: false,
             denied: false,
             resume_micros: 2,
             stops: 0,
@@ -379,7 +382,7 @@ impl Freeze for Fake {
             return Err(Errno::ENOSYS);
         }
         assert!(world.frozen, "a running target is not forked");
-        if self.trouble == Trouble::Any && world.rng.one_in(8) {
+        if self.unforkable || (self.trouble == Trouble::Any && world.rng.one_in(8)) {
             return Err(Errno::EAGAIN);
         }
         if self.trouble == Trouble::Any && world.rng.one_in(12) {

@@ -121,6 +121,33 @@ fn auto_forks_where_only_that_keeps_the_promise() {
 }
 
 #[test]
+fn where_a_fork_fails_a_copy_is_tried() {
+    // In the last attempt, after a copy was given up for it.
+    let mut sim = filled();
+    sim.fake.unforkable = true;
+    sim.fake.read_micros = 200;
+    let free = Options {
+        max_freeze: None,
+        rounds_max: 0,
+        ..promised(Strategy::Auto)
+    };
+    let taken = sim.with(&free).unwrap();
+    assert_eq!((taken.strategy, taken.attempts), (Strategy::Freeze, 2));
+    assert!(taken.warnings[0].contains("could not be forked"));
+    // And where the forecast says that a copy can't keep the promise, in the attempt after it.
+    let mut sim = filled();
+    sim.fake.unforkable = true;
+    sim.costs.copy_byte_ns = 10.0;
+    let options = Options {
+        max_freeze: Some(PROMISE),
+        ..free
+    };
+    let taken = sim.with(&options).unwrap();
+    assert_eq!((taken.strategy, taken.attempts), (Strategy::Freeze, 2));
+    assert!(taken.freeze.total <= PROMISE);
+}
+
+#[test]
 fn letting_the_tasks_go_is_part_of_the_freeze() {
     for strategy in [Strategy::Auto, Strategy::Precopy, Strategy::Freeze] {
         for verify in [Verify::No, Verify::Yes] {
