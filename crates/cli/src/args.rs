@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::units::{parse_duration, parse_duration_or_zero, parse_size};
+use crate::units::{parse_duration, parse_duration_or_zero, parse_pid, parse_size};
 
 /// Watches and snapshots the memory of running, unmodified processes.
 ///
@@ -64,7 +64,7 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Say also what stands in the way for this process.
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pub(crate) pid: Option<u32>,
 }
 
@@ -72,6 +72,7 @@ pub(crate) struct Doctor {
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
     /// The process.
+    #[arg(value_parser = parse_pid)]
     pub(crate) pid: u32,
     /// Write a report that opens in any browser, without a network.
     #[arg(long, value_name = "FILE")]
@@ -91,6 +92,7 @@ pub(crate) struct Watch {
 #[derive(Args, Debug)]
 pub(crate) struct Snapshot {
     /// The process.
+    #[arg(value_parser = parse_pid)]
     pub(crate) pid: u32,
     #[command(flatten)]
     pub(crate) store: StoreArg,

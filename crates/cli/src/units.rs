@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+/// Reads the id of a process.
+///
+/// # Errors
+///
+/// A sentence that says what one looks like.
+pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| "a process is named by its id, a number as `pgrep NAME` prints it".to_owned())
+}
+
 /// Reads a length of time as `10ms`, `1.5s` or `2m`, longer than nothing.
 ///
 /// # Errors

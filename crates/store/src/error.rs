@@ -166,7 +166,10 @@ pub enum WriteError {
 pub enum GcError {
     /// A manifest that is needed can't be read: nothing was deleted, since what it names is not
     /// known.
-    #[error("nothing was deleted, since not all snapshots can be read")]
+    #[error(
+        "nothing was deleted, since not all snapshots can be read: remove those that \
+         `onionskin snapshots verify` names first"
+    )]
     Read(#[from] ReadError),
     /// A lease can't be understood: nothing was deleted.
     #[error("nothing was deleted, since the lease {name} can't be understood")]

@@ -60,7 +60,7 @@ pub enum SnapshotError<E> {
     },
     /// The sink refused a page.
     #[error("what was read could not be kept: {0}")]
-    Sink(E),
+    Sink(#[source] E),
 }
 
 impl<E> SnapshotError<E> {
