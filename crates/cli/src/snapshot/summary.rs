@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onionskin::report::{Consistency, Doubt, SnapshotReport};
+use onionskin::report::{Consistency, Doubt, SnapshotReport, Verification};
 
 use crate::out::{BAD, BOLD, DIM, GOOD, WARN, paint};
 use crate::units::{bytes, count, counted, millis};
@@ -94,19 +94,19 @@ pub(crate) fn print_facts(report: &SnapshotReport, out: &mut dyn Write) -> Resul
 /// Those of writing.
 pub(crate) fn print_line(report: &SnapshotReport, out: &mut dyn Write) -> Result<()> {
     let time = report.created.to_string();
-    let (id, time) = (short(&report.snapshot), time.get(11..19).unwrap_or(&time));
-    let verified = match &report.verify {
-        Some(verify) if verify.differing_pages > 0 => paint(BAD, "  DIFFERS"),
-        Some(_) => "  verified".to_owned(),
-        None => String::new(),
+    let time = time.get(11..19).unwrap_or(&time);
+    let id = report.snapshot.get(..8).unwrap_or(&report.snapshot);
+    let differs = |verify: &Verification| verify.differing_pages > 0;
+    let state = match (&report.consistency, &report.verify) {
+        (_, Some(verify)) if differs(verify) => paint(BAD, "DIFFERS"),
+        (Consistency::Unproven { .. }, _) => paint(WARN, "unproven"),
+        (Consistency::Proven, Some(_)) => "verified".to_owned(),
+        (Consistency::Proven, None) => "proven".to_owned(),
     };
-    let consistency = match report.consistency {
-        Consistency::Proven => "proven".to_owned(),
-        Consistency::Unproven { .. } => paint(WARN, "unproven"),
-    };
+    // It fits into 80 columns.
     writeln!(
         out,
-        "{}  {}  frozen {:>8}  {:<7}  read {:>8}  stored {:>8}  {consistency}{verified}",
+        "{} {} frozen {:>8} {:<7} read {:>8} stored {:>8} {state}",
         paint(DIM, time),
         paint(BOLD, id),
         millis(report.freeze_ms),
@@ -224,7 +224,7 @@ pub(crate) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use onionskin::report::{FreezeParts, OtherStop, Strategy, Timestamp, Verification};
+    use onionskin::report::{FreezeParts, OtherStop, Strategy, Timestamp};
     use space::{PageRange, Vaddr};
 
     use super::*;
@@ -321,11 +321,30 @@ Open it:  onionskin snapshots export 3f2a91c04b7e --store 'my store' --output co
         let line = plain(|out| print_line(&unproven, out).unwrap());
         assert_eq!(
             line.lines().next(),
-            Some(
-                "12:04:05  3f2a91c04b7e  frozen  3.71 ms  precopy  read 2.14 GiB  \
-                 stored 1.00 GiB  unproven  DIFFERS"
-            )
+            Some("12:04:05 3f2a91c0 frozen  3.71 ms precopy read 2.14 GiB stored 1.00 GiB DIFFERS")
         );
+    }
+
+    #[test]
+    fn a_line_of_a_series_fits_a_terminal_of_80_columns() {
+        let doubt = Doubt {
+            ranges: Vec::new(),
+            reason: "somebody writes".to_owned(),
+        };
+        for freeze_ms in [0.001, 9.99, 999.9, 59_999.0] {
+            for bytes in [0, 1023, 1023 << 10, 1023 << 20, 1023 << 30] {
+                let wide = SnapshotReport {
+                    freeze_ms,
+                    bytes_read: bytes,
+                    bytes_stored: bytes,
+                    consistency: Consistency::from_doubts(vec![doubt.clone()]),
+                    ..report()
+                };
+                let line = plain(|out| print_line(&wide, out).unwrap());
+                let columns = line.lines().next().map_or(0, |line| line.chars().count());
+                assert!(columns <= 80, "{columns}: {line}");
+            }
+        }
     }
 
     #[test]

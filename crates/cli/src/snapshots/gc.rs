@@ -80,7 +80,9 @@ fn print(shown: &Shown, out: &mut dyn Write) -> Result<()> {
         bytes(shown.bytes_freed),
         packs(&shown.packs_deleted)
     )?;
-    if !shown.packs_condemned.is_empty() {
+    // Without a grace period they are among those that were deleted.
+    let gone = |pack| shown.packs_deleted.contains(pack);
+    if !shown.packs_condemned.iter().all(gone) {
         writeln!(
             out,
             "{} in {} are not needed: a later gc deletes them, once the grace period has passed",

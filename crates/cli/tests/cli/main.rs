@@ -170,6 +170,59 @@ fn an_export_of_damaged_pages_says_what_is_damaged() {
 }
 
 #[test]
+fn without_a_grace_period_all_that_is_not_needed_is_deleted_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    if !works("freeze", "gc without a grace period", dir.path()) {
+        return;
+    }
+    let workload = workload::Workload::start();
+    let pid = workload.pid();
+    for name in ["a", "b"] {
+        let args = ["snapshot", &pid, "--store", "store", "--name", name];
+        assert_eq!(onionskin(&args, dir.path()).status.code(), Some(0));
+    }
+    workload.finish();
+    let store = |more: &[&str]| {
+        let args = [&["snapshots"], more, &["--store", "store", "--json"]].concat();
+        let output = onionskin(&args, dir.path());
+        assert_eq!(output.status.code(), Some(0), "{args:?} {output:?}");
+        json(&output)
+    };
+    let packs = || {
+        std::fs::read_dir(dir.path().join("store/packs"))
+            .unwrap()
+            .count()
+    };
+    let before = packs();
+    store(&["remove", "b"]);
+    // What the other needs stays, whatever the grace period is.
+    store(&["gc", "--grace", "0s"]);
+    store(&["verify", "a"]);
+    store(&["remove", "a"]);
+    let waits = store(&["gc"]);
+    assert_eq!(waits["bytes_freed"], 0, "{waits}");
+    let dry = store(&["gc", "--grace", "0s", "--dry-run"]);
+    assert!(before > 0 && packs() > 0, "{dry}");
+    let words = [
+        "snapshots",
+        "gc",
+        "--store",
+        "store",
+        "--grace",
+        "0s",
+        "--dry-run",
+    ];
+    let words = String::from_utf8(onionskin(&words, dir.path()).stdout).unwrap();
+    assert!(
+        words.starts_with("would free") && !words.contains("later"),
+        "{words}"
+    );
+    let gone = store(&["gc", "--grace", "0s"]);
+    assert!(gone["bytes_freed"].as_u64() > Some(0), "{gone}");
+    assert_eq!(packs(), 0, "{gone}");
+}
+
+#[test]
 fn the_demo_goes_through_and_its_checks_hold() {
     let dir = tempfile::tempdir().unwrap();
     if !works("precopy", "the demo", dir.path()) {
