@@ -65,7 +65,7 @@ pub fn core(
 ///
 /// # Errors
 ///
-/// As [`core`].
+/// As [`core()`].
 pub fn raw(
     snapshot: &Snapshot,
     directory: &Path,
