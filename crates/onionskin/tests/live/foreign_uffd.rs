@@ -8,7 +8,7 @@ use crate::common::{Ended, STRATEGIES, Target, Tool, ask, mix, number, pages_of,
 fn pages_that_nobody_served_are_left_alone() {
     let mut target = Target::start("uffd", &[]);
     if let Some(reason) = target.skipped() {
-        skip("foreign userfaultfd", reason);
+        skip(reason);
         return;
     }
     let (start, count) = (target.number("start"), target.number("pages"));
@@ -22,7 +22,7 @@ fn pages_that_nobody_served_are_left_alone() {
     for strategy in STRATEGIES {
         let begun = Instant::now();
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "foreign userfaultfd") {
+        if !tool.can(strategy) {
             continue;
         }
         for _ in 0..3 {
@@ -55,7 +55,7 @@ fn pages_that_nobody_served_are_left_alone() {
     );
     let mut tool = Tool::on(&target);
     for strategy in STRATEGIES {
-        if tool.can(strategy, "foreign userfaultfd, served") {
+        if tool.can(strategy) {
             let (_, snapshot) = tool.must(&ask(strategy));
             let last = pages_of(&snapshot).word(start + (count - 1) * snapshot.page_size().bytes());
             assert_eq!(last, Ok(mix(count - 1)), "{strategy:?}");

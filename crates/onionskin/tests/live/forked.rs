@@ -33,13 +33,12 @@ impl Observer for Mover {
 
 #[test]
 fn a_task_that_is_made_to_fork_elsewhere_makes_no_difference() {
-    let test = "a_task_that_is_made_to_fork_elsewhere_makes_no_difference";
     let allowed = sched_getaffinity(None).unwrap();
     let cpus: Vec<_> = (0..CpuSet::MAX_CPU)
         .filter(|&cpu| allowed.is_set(cpu))
         .collect();
     if cpus.len() < 2 {
-        return skip(test, "there is one processor only");
+        return skip("there is one processor only");
     }
     // So much is written that `auto` forks after its rounds.
     let mib = if is_slow() { "96" } else { "256" };
@@ -53,7 +52,7 @@ fn a_task_that_is_made_to_fork_elsewhere_makes_no_difference() {
     let mut forks = 0;
     for _ in 0..6 {
         let mut tool = Tool::on(&target);
-        if !tool.can(Strategy::Precopy, test) {
+        if !tool.can_test(Strategy::Precopy) {
             return;
         }
         let options = SnapshotOptions {

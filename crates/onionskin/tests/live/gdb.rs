@@ -3,7 +3,8 @@
 use onionskin::{SnapshotOptions, export};
 
 use crate::common::{
-    Ended, STRATEGIES, Target, Tool, ask, ask_all, build, expect_stacks, gdb, hugetlb_mib,
+    Ended, NO_GDB, STRATEGIES, Target, Tool, ask, ask_all, build, expect_stacks, gdb, hugetlb_mib,
+    skip,
 };
 
 const THREADS: u64 = 5;
@@ -15,7 +16,7 @@ fn variables_and_backtraces_of_every_thread() {
     let target = Target::start("stacks", &["--threads", &threads]);
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "gdb") {
+        if !tool.can(strategy) {
             continue;
         }
         let (_, snapshot) = tool.must(&ask(strategy));
@@ -23,7 +24,7 @@ fn variables_and_backtraces_of_every_thread() {
         export::core(&snapshot, &core, &mut |_| ()).unwrap();
         println!("{strategy:?}");
         if !expect_stacks(&program, &core, THREADS) {
-            return;
+            return skip(NO_GDB);
         }
     }
     assert_eq!(target.finish(), Ended::Exit(0));
@@ -59,7 +60,9 @@ fn a_core_of_every_kind_of_memory_opens() {
             &core,
             &["backtrace", &look, "print areas[0].pages"],
         );
-        let Some(said) = said else { return };
+        let Some(said) = said else {
+            return skip(NO_GDB);
+        };
         assert!(said.contains("main ("), "no backtrace:\n{said}");
         assert!(
             said.contains(&format!("$1 = {fill}")),

@@ -7,7 +7,7 @@ use onionskin::{SnapshotOptions, Strategy};
 
 use crate::common::{
     Ended, STRATEGIES, Target, Tool, ask, audit_bank, audit_slots, compare_areas, hugetlb_mib,
-    is_slow, number, pages_of, rounds, rounds_min, skip,
+    is_slow, number, pages_of, rounds, rounds_min, skip, skip_part,
 };
 
 /// Snapshots of each strategy, and the time after which no more are begun.
@@ -27,7 +27,7 @@ fn bank(strategy: Strategy, attach: impl FnOnce(&Target) -> Option<Tool>) {
     if hugetlb_mib(64) {
         args.push("--hugetlb");
     } else {
-        skip("instant hugetlb", "there are no huge pages to be had");
+        skip_part("hugetlb", "there are no huge pages to be had");
     }
     let target = Target::start("bank", &args);
     let Some(mut tool) = attach(&target) else {
@@ -67,14 +67,14 @@ fn bank(strategy: Strategy, attach: impl FnOnce(&Target) -> Option<Tool>) {
 fn bank_by(strategy: Strategy) {
     bank(strategy, |target| {
         let tool = Tool::on(target);
-        tool.can(strategy, "instant").then_some(tool)
+        tool.can_test(strategy).then_some(tool)
     });
 }
 
 #[test]
 fn soft_dirty_bits_show_one_instant() {
     bank(Strategy::Precopy, |target| {
-        Tool::by_soft_dirty(target, "instant")
+        Tool::by_soft_dirty(target).map_err(|why| skip(&why)).ok()
     });
 }
 
@@ -98,7 +98,7 @@ fn mappings_that_come_and_go_show_one_instant() {
     let target = Target::start("storm", &["--mode", "map", "--threads", "2"]);
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "instant of mappings") {
+        if !tool.can(strategy) {
             continue;
         }
         let mut good = 0;
@@ -117,7 +117,7 @@ fn mappings_that_grow_together_are_still_seen() {
     for strategy in STRATEGIES {
         let mut target = Target::start("moves", &[]);
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "instant of joined mappings") {
+        if !tool.can(strategy) {
             continue;
         }
         // A page that is written before anybody looks keeps its bit and becomes writable.
@@ -161,12 +161,13 @@ fn mappings_that_change_places_are_seen() {
     let mut target = Target::start("layout", &[]);
     for strategy in STRATEGIES {
         let tool = Tool::on(&target);
-        if tool.can(strategy, "instant of a layout") {
+        if tool.can(strategy) {
             layout(strategy, &mut target, tool);
         }
     }
-    if let Some(tool) = Tool::by_soft_dirty(&target, "instant of a layout/soft-dirty") {
-        layout(Strategy::Precopy, &mut target, tool);
+    match Tool::by_soft_dirty(&target) {
+        Ok(tool) => layout(Strategy::Precopy, &mut target, tool),
+        Err(why) => skip_part("soft-dirty", &why),
     }
     assert_eq!(target.finish(), Ended::Exit(0));
 }
@@ -177,7 +178,7 @@ fn a_fresh_session_each_time_shows_one_instant() {
     for strategy in STRATEGIES {
         for _ in rounds(10, Duration::from_secs(4)) {
             let mut tool = Tool::on(&target);
-            if !tool.can(strategy, "instant of a fresh session") {
+            if !tool.can(strategy) {
                 break;
             }
             let options = SnapshotOptions {

@@ -52,7 +52,7 @@ fn redis_goes_on_under_load() {
         .stdout(Stdio::null())
         .spawn();
     let Ok(server) = server else {
-        skip("redis", "redis-server is not installed");
+        skip("redis-server is not installed");
         return;
     };
     let mut server = Running(server);
@@ -84,7 +84,7 @@ fn redis_goes_on_under_load() {
     for strategy in STRATEGIES {
         let mut tool =
             Tool::attach(server.0.id()).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        if !tool.can(strategy, "redis") {
+        if !tool.can(strategy) {
             continue;
         }
         for round in rounds(6, Duration::from_secs(8)) {

@@ -37,7 +37,7 @@ fn a_kernel_thread() {
     // Number 2 makes kernel threads, unless process ids are our own.
     let is_kernel = std::fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n");
     if !is_kernel {
-        skip("kernel thread", "none is to be seen here");
+        skip("none is to be seen here");
         return;
     }
     let error = refusal(2);
@@ -78,10 +78,7 @@ fn a_32_bit_process() {
     let binary = match build_32_bit("bits32") {
         Ok(binary) => binary,
         Err(error) => {
-            skip(
-                "32-bit process",
-                error.lines().next().unwrap_or("cc has no -m32"),
-            );
+            skip(error.lines().next().unwrap_or("cc has no -m32"));
             return;
         }
     };
@@ -103,7 +100,7 @@ fn a_vfork_child() {
     for strategy in STRATEGIES {
         // Its parent waits where nothing stops it, and shares the memory.
         let taken = match Tool::attach(target.pid()) {
-            Ok(tool) if !tool.can(strategy, "a vfork child") => continue,
+            Ok(tool) if !tool.can(strategy) => continue,
             attached => attached.and_then(|mut tool| tool.take(strategy)),
         };
         let error = match taken {
@@ -129,7 +126,7 @@ fn a_sibling_that_shares_the_memory_stands_still_too() {
     for strategy in STRATEGIES {
         for _ in 0..5 {
             let mut tool = Tool::on(&target);
-            if !tool.can(strategy, "a sibling that shares the memory") {
+            if !tool.can(strategy) {
                 break;
             }
             let (_, snapshot) = tool.must(&ask(strategy));
@@ -199,10 +196,7 @@ fn as_nobody(pid: u32) -> String {
 #[test]
 fn another_users_process() {
     if !rustix::process::geteuid().is_root() {
-        skip(
-            "another user's process",
-            "it takes root to be somebody else",
-        );
+        skip("it takes root to be somebody else");
         return;
     }
     let mut ours = Target::start("bank", &["--mib", "1", "--rate", "1000"]);
@@ -215,18 +209,12 @@ fn another_users_process() {
 #[test]
 fn ones_own_process_without_privilege() {
     if !rustix::process::geteuid().is_root() {
-        skip(
-            "one's own process without privilege",
-            "it takes root to be somebody else",
-        );
+        skip("it takes root to be somebody else");
         return;
     }
     let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
     if yama.is_ok_and(|scope| scope.trim() != "0") {
-        skip(
-            "one's own process without privilege",
-            "kernel.yama.ptrace_scope is not 0",
-        );
+        skip("kernel.yama.ptrace_scope is not 0");
         return;
     }
     let bank = Open::with(&build("bank"));

@@ -19,7 +19,7 @@ fn disturb(mut command: Command, name: &str) {
     let mut target = Target::run(&mut command);
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, name) {
+        if !tool.can(strategy) {
             continue;
         }
         for _ in rounds(8, Duration::from_secs(8)) {
@@ -33,7 +33,7 @@ fn disturb(mut command: Command, name: &str) {
 #[test]
 fn python() {
     if runs(Command::new("python3").arg("--version")) != Some(true) {
-        skip("python3", "it is not installed");
+        skip("it is not installed");
         return;
     }
     let mut command = Command::new("python3");
@@ -44,7 +44,7 @@ fn python() {
 #[test]
 fn node() {
     if runs(Command::new("node").arg("--version")) != Some(true) {
-        skip("node", "it is not installed");
+        skip("it is not installed");
         return;
     }
     let mut command = Command::new("node");
@@ -59,7 +59,7 @@ fn source(name: &str) -> PathBuf {
 #[test]
 fn java() {
     if runs(Command::new("java").arg("--version")) != Some(true) {
-        skip("java", "it is not installed");
+        skip("it is not installed");
         return;
     }
     let mut command = Command::new("java");
@@ -84,7 +84,7 @@ fn go() {
         .env("GOPROXY", "off")
         .env("GOCACHE", directory.path());
     match runs(&mut build) {
-        None => skip("go", "it is not installed"),
+        None => skip("it is not installed"),
         Some(false) => panic!("the Go program does not build"),
         Some(true) => disturb(Command::new(program), "go"),
     }

@@ -3,7 +3,7 @@
 use onionskin::report;
 use onionskin::{Session, SessionOptions, Strategy, Tracking};
 
-use crate::common::{Ended, STRATEGIES, Target, Tool, chain, number, skip};
+use crate::common::{Ended, STRATEGIES, Target, Tool, chain, number, skip_part};
 
 /// Takes snapshots of a filtered process; `auto` must find a way that works.
 fn under(mode: &str, call: Option<i32>, may_inject: bool) {
@@ -18,7 +18,7 @@ fn under(mode: &str, call: Option<i32>, may_inject: bool) {
     );
     let mut target = Target::start("seccomp", &args);
     if let Some(reason) = target.skipped() {
-        skip(&format!("seccomp {mode}"), reason);
+        skip_part(mode, reason);
         return;
     }
     for _ in 0..3 {
@@ -42,8 +42,7 @@ fn under(mode: &str, call: Option<i32>, may_inject: bool) {
         });
         match taken {
             Err(error) if lacks_way => {
-                let part = format!("seccomp {mode}/{}", strategy.name());
-                skip(&part, &chain(&error));
+                skip_part(&format!("{mode} {}", strategy.name()), &chain(&error));
             }
             Ok((report, _)) => assert!(report.pages_total > 0),
             Err(error) => {
@@ -108,7 +107,7 @@ fn what_kills_is_not_injected() {
 fn under_partly(mode: &str) {
     let mut target = Target::start("seccomp", &["--mode", mode]);
     if let Some(reason) = target.skipped() {
-        skip(&format!("seccomp {mode}"), reason);
+        skip_part(mode, reason);
         return;
     }
     for strategy in [

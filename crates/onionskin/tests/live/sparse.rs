@@ -9,7 +9,7 @@ fn reserved_memory_costs_nothing() {
     for strategy in STRATEGIES {
         let before = target.ask("report");
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "sparse") {
+        if !tool.can(strategy) {
             continue;
         }
         for round in 0..3 {

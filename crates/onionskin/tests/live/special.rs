@@ -4,14 +4,14 @@ use onionskin::SnapshotOptions;
 
 use crate::common::{
     Ended, STRATEGIES, Target, Tool, ask, ask_all, compare_areas, hugetlb_mib, is_slow, mix,
-    number, pages_of, skip,
+    number, pages_of, skip, skip_part,
 };
 
 fn start() -> Target {
     if hugetlb_mib(64) {
         Target::start("special", &["--hugetlb"])
     } else {
-        skip("special hugetlb", "there are no huge pages to be had");
+        skip_part("hugetlb", "there are no huge pages to be had");
         Target::start("special", &[])
     }
 }
@@ -21,7 +21,7 @@ fn what_a_dump_would_take_is_taken() {
     let mut target = start();
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "special") {
+        if !tool.can(strategy) {
             continue;
         }
         for round in 0..2 {
@@ -52,7 +52,7 @@ fn all_that_can_be_read_is_taken_on_request() {
     let mut target = start();
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "special, all") {
+        if !tool.can(strategy) {
             continue;
         }
         let (_, snapshot) = tool.must(&ask_all(strategy));
@@ -76,7 +76,7 @@ fn thousands_of_mappings_are_taken() {
     assert!(count > 1000, "only {count} mappings could be made");
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "special, mappings") {
+        if !tool.can(strategy) {
             continue;
         }
         let (_, snapshot) = tool.must(&ask(strategy));
@@ -97,11 +97,11 @@ fn swapped_pages_are_taken() {
     for strategy in STRATEGIES {
         let mut target = Target::start("swapped", &[]);
         if number(&target.ask("write 1"), "swapped") == 0 {
-            skip("swapped pages", "nothing is swapped out here");
+            skip("nothing is swapped out here");
             return;
         }
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "swapped pages") {
+        if !tool.can(strategy) {
             continue;
         }
         let mut seen = 0;

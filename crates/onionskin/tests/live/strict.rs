@@ -4,7 +4,7 @@
 use onionskin::report::{Consistency, SnapshotReport};
 use onionskin::{Error, Event, Observer, Session, SnapshotOptions, Strategy};
 
-use crate::common::{Ended, STRATEGIES, Target, Tool, ask, chain, skip};
+use crate::common::{Ended, STRATEGIES, Target, Tool, ask, chain, skip, skip_part};
 
 /// Counts freezes.
 #[derive(Default)]
@@ -48,7 +48,7 @@ fn refused(tool: &mut Tool, strategy: Strategy) {
 fn memory_that_devices_write_at_any_time_is_refused_untouched() {
     let mut target = Target::start("doubtful", &["--direct", "--ring"]);
     if let Some(why) = target.skipped() {
-        skip("strict, with a ring", why);
+        skip(why);
         return;
     }
     for strategy in [
@@ -63,7 +63,7 @@ fn memory_that_devices_write_at_any_time_is_refused_untouched() {
     assert!(Session::foresee(target.pid(), &ask(Strategy::Auto)).is_ok());
     let mut tool = Tool::on(&target);
     for strategy in STRATEGIES {
-        if tool.can(strategy, "strict, with a ring") {
+        if tool.can(strategy) {
             refused(&mut tool, strategy);
         }
     }
@@ -79,12 +79,12 @@ fn memory_that_devices_write_at_any_time_is_refused_untouched() {
 fn what_only_tracking_misses_is_taken_without_it() {
     let target = Target::start("doubtful", &["--direct"]);
     if let Some(why) = target.skipped() {
-        skip("strict, with direct I/O", why);
+        skip(why);
         return;
     }
     assert!(Session::foresee(target.pid(), &strict(Strategy::Auto)).is_ok());
     let mut tool = Tool::on(&target);
-    if !tool.can(Strategy::Precopy, "strict, with direct I/O") {
+    if !tool.can_test(Strategy::Precopy) {
         return;
     }
     refused(&mut tool, Strategy::Precopy);
@@ -127,7 +127,7 @@ fn memory_that_others_write_is_in_doubt_as_long_as_they_do() {
     match stranger.first() {
         None => drop(tool.must(&strict(strategy))),
         // Not even root may look at some, in a container.
-        Some(reason) => skip("strict, with shared memory", reason),
+        Some(reason) => skip_part("strangers", reason),
     }
     assert_eq!(target.finish(), Ended::Exit(0));
 }
@@ -137,8 +137,9 @@ fn what_soft_dirty_bits_can_miss_is_in_doubt() {
     // Nothing of it is written, so that it is kept: a huge page is written as a whole.
     let quiet = ["--mib", "80", "--period-us", "1000", "--hot-percent", "0"];
     let target = Target::start("heartbeat", &quiet);
-    let Some(mut tool) = Tool::by_soft_dirty(&target, "doubts of soft-dirty bits") else {
-        return;
+    let mut tool = match Tool::by_soft_dirty(&target) {
+        Ok(tool) => tool,
+        Err(why) => return skip(&why),
     };
     let (report, _) = tool.must(&ask(Strategy::Precopy));
     assert!(
@@ -148,9 +149,7 @@ fn what_soft_dirty_bits_can_miss_is_in_doubt() {
         "{report:?}"
     );
     drop(tool);
-    let Some(mut tool) = Tool::by_soft_dirty(&target, "doubts of soft-dirty bits") else {
-        return;
-    };
+    let mut tool = Tool::by_soft_dirty(&target).expect("it could be just now");
     for _ in 0..2 {
         let (report, _) = tool.must(&strict(Strategy::Auto));
         assert_eq!((report.rounds, reasons(&report)), (0, Vec::new()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use onionskin::{SnapshotOptions, Strategy};
 
 use crate::common::{
-    Ended, STRATEGIES, Target, Tool, ask, chain, is_slow, number, rounds, skip, states,
+    Ended, STRATEGIES, Target, Tool, ask, chain, is_slow, number, rounds, skip, skip_part, states,
 };
 
 /// Takes snapshots with every strategy, in sessions that last and in fresh ones.
@@ -15,7 +15,7 @@ fn disturb(target: &Target, time: Duration) -> u32 {
         let until = Instant::now() + time / 3;
         while Instant::now() < until {
             let mut tool = Tool::on(target);
-            if !tool.can(strategy, "transparent") {
+            if !tool.can(strategy) {
                 break;
             }
             for _ in rounds(5, time / 3) {
@@ -88,10 +88,7 @@ fn waits_end_although_each_session_interrupts_them() {
 #[test]
 fn waits_end_where_a_filter_forbids_to_go_on_with_them() {
     if cfg!(target_arch = "aarch64") {
-        skip(
-            "waits under a filter",
-            "each session begins them anew on arm64",
-        );
+        skip("each session begins them anew on arm64");
         return;
     }
     waits_end(&["--filtered"], |name| {
@@ -133,7 +130,7 @@ fn storm(mode: &str, may_fail: bool) {
     for strategy in STRATEGIES {
         let untracked = Tool::attach(target.pid()).is_ok_and(|tool| tool.kernel_tracks_nothing());
         if strategy == Strategy::Precopy && untracked {
-            skip(&format!("storm {mode}"), "this kernel tracks no writes");
+            skip_part(strategy.name(), "this kernel tracks no writes");
             continue;
         }
         let mut done = 0;
@@ -218,7 +215,7 @@ fn a_process_whose_first_thread_ended_is_taken() {
     }
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if tool.can(strategy, "transparent without a first thread") {
+        if tool.can(strategy) {
             let (report, _) = tool.must(&ask(strategy));
             assert!(
                 report.pages_total > 100,
@@ -234,7 +231,7 @@ fn job_control_keeps_its_stop() {
     let mut target = Target::start("kin", &["--mode", "stopped"]);
     for strategy in STRATEGIES {
         let mut tool = Tool::on(&target);
-        if !tool.can(strategy, "transparent for a stopped process") {
+        if !tool.can(strategy) {
             continue;
         }
         tool.must(&ask(strategy));

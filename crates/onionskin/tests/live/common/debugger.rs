@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::skip::skip;
-
 /// A debugger that knows other architectures, and the usual one.
 const DEBUGGERS: [&str; 2] = ["gdb-multiarch", "gdb"];
 
-/// Asks gdb about a core, and returns what it says.
+/// Why a test that asks gdb is skipped.
+pub(crate) const NO_GDB: &str = "gdb is not installed";
+
+/// Asks gdb about a core, and returns what it says; `None` where none is installed.
 pub(crate) fn gdb(program: &Path, core: &Path, commands: &[&str]) -> Option<String> {
     let output = DEBUGGERS.iter().find_map(|debugger| {
         let mut command = Command::new(debugger);
@@ -18,10 +19,7 @@ pub(crate) fn gdb(program: &Path, core: &Path, commands: &[&str]) -> Option<Stri
         }
         command.arg(program).arg(core).output().ok()
     });
-    let Some(output) = output else {
-        skip("gdb", "gdb is not installed");
-        return None;
-    };
+    let output = output?;
     Some(format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

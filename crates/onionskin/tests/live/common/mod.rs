@@ -14,10 +14,10 @@ mod tool;
 pub(crate) use areas::compare_areas;
 pub(crate) use bank::audit_bank;
 pub(crate) use build::{build, build_32_bit, scratch_dir};
-pub(crate) use debugger::{expect_stacks, gdb};
+pub(crate) use debugger::{NO_GDB, expect_stacks, gdb};
 pub(crate) use frozen::{LiveMemory, go_on, states, stop};
 pub(crate) use pages::{Pages, mix, word};
-pub(crate) use skip::{hugetlb_mib, skip};
+pub(crate) use skip::{hugetlb_mib, skip, skip_part};
 pub(crate) use slots::audit_slots;
 pub(crate) use target::{Ended, Target, number};
 pub(crate) use tool::{

@@ -3,9 +3,24 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
-/// Says that a test, or a part of one, could not be run here, and why. What
-/// `ONIONSKIN_SKIPS` names counts them.
-pub(crate) fn skip(name: &str, reason: &str) {
+/// Says that the test that calls this could not be run here, and why.
+pub(crate) fn skip(reason: &str) {
+    note(&test(), reason);
+}
+
+/// Says that a part of the test that calls this could not be run here, and why; the rest of it counts.
+pub(crate) fn skip_part(part: &str, reason: &str) {
+    note(&format!("{}/{part}", test()), reason);
+}
+
+/// The name of the test: its thread has it.
+fn test() -> String {
+    let thread = std::thread::current();
+    thread.name().expect("a test has a thread").to_owned()
+}
+
+/// Counted is what stands in the file that `ONIONSKIN_SKIPS` names.
+fn note(name: &str, reason: &str) {
     println!("skipped: {name}: {reason}");
     if let Ok(path) = std::env::var("ONIONSKIN_SKIPS") {
         let mut file = OpenOptions::new()

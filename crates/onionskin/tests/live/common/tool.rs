@@ -11,7 +11,7 @@ use sys::TrackError;
 use tempfile::TempDir;
 
 use super::pages::Pages;
-use super::skip::skip;
+use super::skip::{skip, skip_part};
 use super::{scratch_dir, target::Target};
 
 /// The strategies that a user can ask for.
@@ -42,15 +42,18 @@ impl Tool {
         Self::attach_with(pid, SessionOptions::default())
     }
 
-    /// Opens a process and tracks its writes by soft-dirty bits; `None` where that can't be.
-    pub(crate) fn by_soft_dirty(target: &Target, test: &str) -> Option<Self> {
+    /// Opens a process and tracks its writes by soft-dirty bits; an error tells why that can't be.
+    pub(crate) fn by_soft_dirty(target: &Target) -> Result<Self, String> {
         let options = SessionOptions {
             tracking: Tracking::SoftDirty,
             ..Default::default()
         };
         let tool = Self::attach_with(target.pid(), options);
         let tool = tool.unwrap_or_else(|error| panic!("attach: {}", chain(&error)));
-        tool.can(Strategy::Precopy, test).then_some(tool)
+        match tool.lacks(Strategy::Precopy) {
+            None => Ok(tool),
+            Some(why) => Err(why),
+        }
     }
 
     fn attach_with(pid: u32, options: SessionOptions) -> Result<Self, Error> {
@@ -107,14 +110,30 @@ impl Tool {
             .unwrap_or_else(|error| panic!("{:?}: {}", options.strategy, chain(&error)))
     }
 
-    /// Tells whether this machine and process have what a strategy needs; says so where not.
-    pub(crate) fn can(&self, strategy: Strategy, test: &str) -> bool {
+    /// Tells whether this machine and process have what one of a test's strategies needs; where not,
+    /// that part of the test is skipped.
+    pub(crate) fn can(&self, strategy: Strategy) -> bool {
+        let lacks = self.lacks(strategy);
+        if let Some(why) = &lacks {
+            skip_part(strategy.name(), why);
+        }
+        lacks.is_none()
+    }
+
+    /// Tells the same where the test is about this strategy: without it, all of it is skipped.
+    pub(crate) fn can_test(&self, strategy: Strategy) -> bool {
+        let lacks = self.lacks(strategy);
+        if let Some(why) = &lacks {
+            skip(why);
+        }
+        lacks.is_none()
+    }
+
+    /// Tells what a strategy lacks here.
+    fn lacks(&self, strategy: Strategy) -> Option<String> {
         match (strategy, self.session.untracked()) {
-            (Strategy::Precopy, Some(error)) => {
-                skip(test, &format!("writes can't be tracked: {error}"));
-                false
-            }
-            _ => true,
+            (Strategy::Precopy, Some(error)) => Some(format!("writes can't be tracked: {error}")),
+            _ => None,
         }
     }
 
