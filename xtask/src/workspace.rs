@@ -36,6 +36,8 @@ pub(crate) struct Member {
 pub(crate) struct Target {
     /// Cargo's kind: `lib`, `bin`, `test`, `example`, `custom-build`.
     pub(crate) kind: String,
+    /// What it is called.
+    pub(crate) name: String,
     /// The file of its crate root.
     pub(crate) root: PathBuf,
 }
@@ -160,6 +162,7 @@ impl Target {
     fn from_metadata(target: &Value) -> Result<Self> {
         Ok(Self {
             kind: string(&target["kind"][0])?.to_owned(),
+            name: string(&target["name"])?.to_owned(),
             root: PathBuf::from(string(&target["src_path"])?),
         })
     }
@@ -208,7 +211,7 @@ mod tests {
         let text = r#"{"workspace_root": "/w", "target_directory": "/w/target", "packages": [{
             "name": "a", "manifest_path": "/w/crates/a/Cargo.toml",
             "dependencies": [{"name": "b", "path": "/w/crates/b"}, {"name": "serde"}],
-            "targets": [{"kind": ["lib"], "src_path": "/w/crates/a/src/lib.rs"}]}]}"#;
+            "targets": [{"kind": ["lib"], "name": "a", "src_path": "/w/crates/a/src/lib.rs"}]}]}"#;
         let workspace = Workspace::from_metadata(text).unwrap();
         let member = &workspace.members[0];
         assert_eq!(member.path_dependencies, ["b"]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::archive::recreate;
+use super::choice::Wanted;
 use super::console::Suite;
 use super::programs::Programs;
 use super::tools::Tools;
@@ -19,10 +20,10 @@ const TAKE: &str = "abroad::what_is_taken_here";
 const READ: &str = "abroad::what_was_taken_elsewhere";
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Tells whether the filters leave these tests in.
-pub(super) fn is_wanted(filters: &[String]) -> bool {
+/// Tells whether these tests are wanted.
+pub(super) fn is_wanted(wanted: &Wanted) -> bool {
     let meant = |filter: &String| TAKE.contains(filter.as_str()) || READ.contains(filter.as_str());
-    filters.is_empty() || filters.iter().any(meant)
+    wanted.has_suite(SUITE) && (wanted.filters.is_empty() || wanted.filters.iter().any(meant))
 }
 
 /// Takes snapshots on this machine, and leaves them in a folder.

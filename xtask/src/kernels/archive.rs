@@ -18,6 +18,8 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// Debian 12's own kernels and tools, newer ones for it, and the sources of newer Rust.
 const SUITES: [&str; 3] = ["bookworm", "bookworm-backports", "trixie-backports"];
+/// To it, lists that can't be read are no mere warning.
+const UPDATE: [&str; 3] = ["-o", "APT::Update::Error-Mode=any", "update"];
 /// Lists older than that may name packages that the mirror has no more.
 const LISTS_KEEP: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -35,7 +37,8 @@ pub(super) struct Package {
 }
 
 impl Archive {
-    /// Makes the private state in `folder` and reads the archive's lists, unless they are new.
+    /// Makes the private state in `folder` and reads the archive's lists, unless they are new. Where
+    /// they can't be read now, those that were read earlier will do: what was fetched is there.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         ensure!(
             process::find("apt-get").is_some() && process::find("dpkg-deb").is_some(),
@@ -52,8 +55,15 @@ impl Archive {
         let stamp = folder.join("lists-read");
         if !is_new(&stamp) {
             println!("reading the lists of {}", SUITES.join(", "));
-            process::run_quietly(archive.apt("apt-get").arg("update"))?;
-            fs::write(&stamp, "").with_context(|| format!("writing {}", stamp.display()))?;
+            match process::run_quietly(archive.apt("apt-get").args(UPDATE)) {
+                Ok(()) => {
+                    fs::write(&stamp, "").with_context(|| format!("writing {}", stamp.display()))?
+                }
+                Err(error) if stamp.exists() => {
+                    println!("the lists are old, and new ones can't be had: {error:#}");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(archive)
     }

@@ -1,6 +1,8 @@
 //! Which tests run in the guests of `cargo xtask test`: all but those that are listed here, each with
 //! the reason why `cargo xtask kernels run` is enough for it. A test that is new joins by itself.
 
+use std::time::Duration;
+
 /// How much runs in a guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Extent {
@@ -14,6 +16,8 @@ pub(crate) enum Extent {
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) extent: Extent,
+    /// Only suites whose names contain one of these, if there are any.
+    pub(crate) suites: Vec<String>,
     /// Only tests whose names contain one of these, if there are any.
     pub(crate) filters: Vec<String>,
 }
@@ -74,6 +78,27 @@ const LEFT_OUT: &[LeftOut] = &[
 ];
 
 impl Extent {
+    /// A suite that takes longer is ended by its guest, and counts as failed.
+    pub(super) fn suite_limit(self) -> Duration {
+        match self {
+            Self::Whole => Duration::from_secs(60 * 60),
+            Self::Selected => Duration::from_secs(15 * 60),
+        }
+    }
+
+    /// A guest that says nothing for so long hangs: a test may take a while, but none takes that.
+    pub(super) fn silence(self) -> Duration {
+        match self {
+            Self::Whole => Duration::from_secs(40 * 60),
+            Self::Selected => Duration::from_secs(10 * 60),
+        }
+    }
+
+    /// A guest that runs longer is ended, and failed.
+    pub(super) fn guest_limit(self) -> Duration {
+        2 * self.suite_limit()
+    }
+
     /// What the tables call it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -92,11 +117,24 @@ impl Wanted {
         }
     }
 
+    /// Tells whether everything is wanted that there is of this extent.
+    pub(super) fn is_all(&self) -> bool {
+        self.suites.is_empty() && self.filters.is_empty()
+    }
+
+    /// Tells whether a suite is wanted.
+    pub(super) fn has_suite(&self, name: &str) -> bool {
+        self.suites.is_empty() || self.suites.iter().any(|part| name.contains(part.as_str()))
+    }
+
     /// The arguments that ask for the same again.
     pub(super) fn arguments(&self) -> String {
         let mut text = String::new();
         if self.extent == Extent::Selected {
             text.push_str(" --selected");
+        }
+        for suite in &self.suites {
+            text.push_str(&format!(" --suite '{suite}'"));
         }
         if !self.filters.is_empty() {
             text.push_str(&format!(" -- {}", self.filters.join(" ")));
@@ -145,10 +183,24 @@ mod tests {
     fn the_whole_leaves_nothing_out() {
         let wanted = |extent| Wanted {
             extent,
+            suites: vec!["tests/live".to_owned()],
             filters: vec!["name".to_owned()],
         };
         assert!(wanted(Extent::Whole).left_out().is_empty());
         assert!(!wanted(Extent::Selected).left_out().is_empty());
-        assert_eq!(wanted(Extent::Selected).arguments(), " --selected -- name");
+        let arguments = wanted(Extent::Selected).arguments();
+        assert_eq!(arguments, " --selected --suite 'tests/live' -- name");
+    }
+
+    #[test]
+    fn a_suite_is_wanted_by_a_part_of_its_name() {
+        let wanted = |suites: &[&str]| Wanted {
+            extent: Extent::Whole,
+            suites: suites.iter().map(|&part| part.to_owned()).collect(),
+            filters: Vec::new(),
+        };
+        assert!(wanted(&[]).is_all() && wanted(&[]).has_suite(ORACLE));
+        assert!(wanted(&["lab"]).has_suite(ORACLE) && wanted(&["x", "oracle"]).has_suite(ORACLE));
+        assert!(!wanted(&["lab"]).has_suite(SYS) && !wanted(&["lab"]).is_all());
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Suite {
     pub(super) time: Duration,
     /// The names of the tests that passed or were skipped, and of those that failed.
     pub(super) tests: Names,
+    /// How long each test took, in their order.
+    pub(super) times: Vec<(String, Duration)>,
 }
 
 struct Running {
@@ -34,6 +36,9 @@ struct Running {
     output: Output,
     since: Instant,
     skips: String,
+    /// How long each test took, and when the last one ended.
+    times: Vec<(String, Duration)>,
+    last: Instant,
     /// Whether the kernel's log is being shown, because it complains.
     complained: bool,
 }
@@ -49,7 +54,7 @@ impl Console {
             self.dying = Some(line.to_owned());
         }
         match &mut self.running {
-            Some(running) if !running.complained => running.output.stdout_line(line),
+            Some(running) if !running.complained => running.line(line),
             _ => self.running.is_some() || self.dying.is_some(),
         }
     }
@@ -86,11 +91,14 @@ impl Console {
         let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
         match (word, &mut self.running) {
             ("suite", _) => {
+                let now = Instant::now();
                 self.running = Some(Running {
                     name: rest.to_owned(),
                     output: Output::default(),
-                    since: Instant::now(),
+                    since: now,
                     skips: String::new(),
+                    times: Vec::new(),
+                    last: now,
                     complained: false,
                 });
             }
@@ -117,6 +125,18 @@ impl Console {
 }
 
 impl Running {
+    fn line(&mut self, line: &str) -> bool {
+        let known = self.output.results();
+        let shown = self.output.stdout_line(line);
+        if self.output.results() > known {
+            let now = Instant::now();
+            let name = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            self.times.push((name, now - self.last));
+            self.last = now;
+        }
+        shown
+    }
+
     fn finish(mut self, broken: Option<String>) -> Suite {
         self.output.skip_file(&self.skips);
         let tests = self.output.names();
@@ -130,6 +150,7 @@ impl Running {
             counts,
             time: self.since.elapsed(),
             tests,
+            times: self.times,
         }
     }
 }
@@ -172,6 +193,8 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let counts = &suites[0].counts;
         assert_eq!((counts.passed, counts.failed), (1, 0));
         assert_eq!(counts.skipped, ["a: no swap", "b/part: no huge pages"]);
+        let timed: Vec<_> = suites[0].times.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(timed, ["a", "b"]);
     }
 
     #[test]
@@ -180,6 +203,10 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             (RUN.to_owned(), None),
             (
                 format!("{RUN}@@ end\n[ 1.0] Kernel panic - not syncing\n"),
+                None,
+            ),
+            (
+                format!("{RUN}[    1.0] Internal error: Oops: 0000000096000004 [#1] SMP\n@@ end\n"),
                 None,
             ),
             (RUN.to_owned(), Some("hangs".to_owned())),

@@ -111,6 +111,7 @@ pub(super) fn run(workspace: &Workspace, fault: &Fault) -> Result<bool> {
     let copy = workspace.copy_to(&tree, folder.join("target"))?;
     let wanted = Wanted {
         extent: Extent::Selected,
+        suites: Vec::new(),
         filters: Vec::new(),
     };
     let bench = Bench {
@@ -127,6 +128,7 @@ pub(super) fn run(workspace: &Workspace, fault: &Fault) -> Result<bool> {
         let programs = programs::build(
             &copy,
             &members,
+            &wanted,
             (kernel.architecture, rust),
             &stock.tools,
             &folder.join("programs"),

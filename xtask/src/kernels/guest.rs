@@ -13,8 +13,6 @@ use super::stock::Machine;
 
 /// The script that a guest begins with.
 const INIT: &str = include_str!("guest/init.sh");
-/// A suite that takes longer is ended by the guest, and counts as failed.
-pub(super) const SUITE_LIMIT_S: u32 = 900;
 /// What the kernel never says when all is well. (It may be slow here, and say so.)
 pub(super) const COMPLAINTS: &str = "Oops|kernel BUG|WARNING:|BUG: [^s]|Bad page|Bad rss\
     |general protection fault|Unable to handle kernel|refcount_t:|possible recursive";
@@ -105,8 +103,9 @@ impl Guest<'_> {
     /// The line that runs a suite.
     fn run(&self, suite: &Packed) -> String {
         let mut run = format!(
-            "suite '{}' {SUITE_LIMIT_S} {} --test-threads=1 --show-output",
+            "suite '{}' {} {} --test-threads=1 --show-output",
             suite.name,
+            self.wanted.extent.suite_limit().as_secs(),
             suite.path.display()
         );
         for left_out in self.wanted.left_out() {

@@ -16,6 +16,7 @@
 //! | `fault` | a copy of the workspace with a mistake in it ([`fault`]) |
 
 mod abroad;
+mod absent;
 mod archive;
 mod boot;
 mod catalog;
@@ -73,6 +74,10 @@ struct RunOptions {
     /// Only what `cargo xtask test` runs.
     #[arg(long)]
     selected: bool,
+    /// Build and run only the suites whose names contain this, such as `lab tests/oracle`; may be
+    /// given several times.
+    #[arg(long = "suite", value_name = "NAME")]
+    suites: Vec<String>,
     /// Run only the tests whose names contain one of these.
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
@@ -117,6 +122,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
                     true => Extent::Selected,
                     false => Extent::Whole,
                 },
+                suites: options.suites.clone(),
                 filters: options.filters.clone(),
             };
             let stock = Stock::fetch(&folder(workspace)?, &kernels);
@@ -146,6 +152,7 @@ pub(crate) fn test(workspace: &Workspace, fetching: Fetching, report: &mut Repor
     };
     let wanted = Wanted {
         extent: Extent::Selected,
+        suites: Vec::new(),
         filters: Vec::new(),
     };
     rows::test(workspace, &stock, &all(), &wanted, report)
@@ -154,7 +161,7 @@ pub(crate) fn test(workspace: &Workspace, fetching: Fetching, report: &mut Repor
 /// Counts every kernel as skipped.
 pub(crate) fn leave_out(why: &str, report: &mut Report) {
     for kernel in KERNELS {
-        rows::skip(kernel, why, report);
+        absent::skip(kernel, why, report);
     }
 }
 

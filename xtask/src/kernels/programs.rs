@@ -1,13 +1,15 @@
 //! What runs inside: the tests of every package that touches the kernel, and the C programs that
 //! they look at, as static binaries.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::catalog::Architecture;
+use super::choice::Wanted;
 use super::rust::Rust;
 use super::tools::Tools;
 use crate::process;
@@ -51,10 +53,12 @@ pub(super) struct Packed {
     pub(super) folder: PathBuf,
 }
 
-/// Builds the tests of packages for an architecture, into a folder.
+/// Builds the tests of packages for an architecture, into a folder: those of the suites that are
+/// wanted.
 pub(super) fn build(
     workspace: &Workspace,
     members: &[&Member],
+    wanted: &Wanted,
     (architecture, rust): (Architecture, &Rust),
     tools: &Tools,
     folder: &Path,
@@ -65,6 +69,7 @@ pub(super) fn build(
     for member in members {
         cargo.args(["-p", &member.name]);
     }
+    cargo.args(targets(members, wanted)?);
     // Object stores are no matter of the kernel, and take longest to build.
     cargo.args(["--no-default-features", "--target", architecture.target()]);
     let suites = suites::build_with(&mut cargo)?;
@@ -76,13 +81,15 @@ pub(super) fn build(
     for member in members {
         compile(member, architecture, tools, &targets.join(&member.name))?;
     }
-    let has_command = members.iter().any(|member| member.name == COMMAND);
+    let suites: Vec<_> = suites
+        .iter()
+        .filter(|suite| touches_kernel(&suite.name) && wanted.has_suite(&suite.name))
+        .map(|suite| pack(suite, members, &strip))
+        .collect::<Result<_>>()?;
+    // Cargo builds a package's programs with its tests.
+    let has_command = suites.iter().any(|suite| suite.package == COMMAND);
     Ok(Programs {
-        suites: suites
-            .iter()
-            .filter(|suite| touches_kernel(&suite.name))
-            .map(|suite| pack(suite, members, &strip))
-            .collect::<Result<_>>()?,
+        suites,
         command: has_command
             .then(|| strip(&built.join("onionskin")))
             .transpose()?,
@@ -104,6 +111,38 @@ fn pack(
         stripped: strip(path)?,
         folder: folder.to_owned(),
     })
+}
+
+/// What tells cargo to build only the suites that are wanted. The packages stay the same, and so do
+/// the features that their dependencies are built with.
+fn targets(members: &[&Member], wanted: &Wanted) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    if wanted.suites.is_empty() {
+        return Ok(found);
+    }
+    let mut known = Vec::new();
+    for member in members {
+        for target in &member.targets {
+            let name = suites::name(&member.name, &target.kind, &target.name);
+            if !touches_kernel(&name) || !matches!(target.kind.as_str(), "lib" | "test") {
+                continue;
+            }
+            if wanted.has_suite(&name) {
+                found.insert(match target.kind.as_str() {
+                    "lib" => "--lib".to_owned(),
+                    _ => format!("--test={}", target.name),
+                });
+            }
+            known.push(name);
+        }
+    }
+    ensure!(
+        !found.is_empty(),
+        "there is no suite {}: there are {}",
+        wanted.suites.join(", "),
+        known.join(", ")
+    );
+    Ok(found)
 }
 
 /// Unit tests of the other packages are pure.
@@ -181,7 +220,29 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::choice::Extent;
     use super::*;
+
+    #[test]
+    fn only_what_is_wanted_is_built() {
+        let workspace = Workspace::load().unwrap();
+        let built = |parts: &[&str]| {
+            let wanted = Wanted {
+                extent: Extent::Whole,
+                suites: parts.iter().map(|&part| part.to_owned()).collect(),
+                filters: Vec::new(),
+            };
+            targets(&tested(&workspace.members), &wanted)
+        };
+        let list = |names: &[&str]| names.iter().map(|&it| it.to_owned()).collect();
+        assert_eq!(built(&[]).unwrap(), BTreeSet::new());
+        assert_eq!(
+            built(&["lab tests/oracle"]).unwrap(),
+            list(&["--test=oracle"])
+        );
+        assert_eq!(built(&["sys"]).unwrap(), list(&["--lib", "--test=live"]));
+        assert!(built(&["lab tests/simulation"]).is_err(), "it is pure");
+    }
 
     #[test]
     fn whoever_depends_on_the_kernel_is_tested() {

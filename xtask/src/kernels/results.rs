@@ -1,5 +1,6 @@
 //! What rows came to, kept beside their consoles for the tables of `docs/kernels.md`.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use super::console::Suite;
 
 /// The file that holds a row's results.
 pub(super) const FILE: &str = "result.json";
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 12;
 
 /// Keeps the sum of a row's suites in its folder.
 pub(super) fn keep(out: &Path, suites: &[Suite], extent: Extent, time: Duration) -> Result<()> {
@@ -24,8 +27,25 @@ pub(super) fn keep(out: &Path, suites: &[Suite], extent: Extent, time: Duration)
         "skipped": sum(|suite| suite.counts.skipped.len()),
         "seconds": time.as_secs(),
         "failed_tests": failed,
+        "slowest": slowest(suites),
     });
     write(&out.join(FILE), &row)
+}
+
+/// The tests that took longest, in seconds.
+fn slowest(suites: &[Suite]) -> Value {
+    let tests = suites.iter().flat_map(|suite| {
+        let named = |(test, time): &(String, Duration)| (*time, format!("{} {test}", suite.name));
+        suite.times.iter().map(named)
+    });
+    let mut tests: Vec<_> = tests.collect();
+    tests.sort_by_key(|(time, _)| Reverse(*time));
+    let rounded = |time: Duration| (time.as_secs_f64() * 10.0).round() / 10.0;
+    tests
+        .into_iter()
+        .take(SLOWEST)
+        .map(|(time, name)| json!([name, rounded(time)]))
+        .collect()
 }
 
 /// The folder of what this machine itself said.

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::abroad;
+use super::absent::{self, Absence, explain, fail};
+use super::boot::{self, Patience};
 use super::catalog::{Architecture, Kernel};
 use super::choice::Wanted;
 use super::console::Suite;
@@ -16,7 +19,6 @@ use super::guest::Guest;
 use super::programs::{self, Programs};
 use super::results;
 use super::stock::{Machine, Stock};
-use super::{abroad, boot};
 use crate::process;
 use crate::test::report::{Counts, Report};
 use crate::workspace::Workspace;
@@ -25,11 +27,12 @@ use crate::workspace::Workspace;
 const GUESTS_AT_ONCE: usize = 2;
 
 /// Tests on kernels in guests, and adds a row for each of their suites to the report. What can't be
-/// had here is counted as skipped.
+/// had here is counted as skipped, or as failed in continuous integration; a row that goes wrong in
+/// another way failed, and the others are told of all the same.
 ///
 /// # Errors
 ///
-/// Where something can't be built or run that is there.
+/// Where nothing can be run at all.
 pub(super) fn test(
     workspace: &Workspace,
     stock: &Stock,
@@ -37,6 +40,7 @@ pub(super) fn test(
     wanted: &Wanted,
     report: &mut Report,
 ) -> Result<()> {
+    let absence = Absence::here();
     let mut machines = Vec::new();
     for &kernel in kernels {
         // What is read and taken here is read and taken by programs for this machine.
@@ -44,7 +48,7 @@ pub(super) fn test(
         let rust = native.and_then(|()| stock.rust(kernel.architecture).map(drop));
         match rust.and_then(|()| stock.machine(kernel)) {
             Ok(machine) => machines.push((kernel, machine)),
-            Err(why) => skip(kernel, &why, report),
+            Err(why) => absent::count(kernel, &why, absence, wanted, report),
         }
     }
     if machines.is_empty() {
@@ -57,42 +61,71 @@ pub(super) fn test(
         folder: super::folder(workspace)?,
     };
     let kernels: Vec<_> = machines.iter().map(|&(kernel, _)| kernel).collect();
-    let built = Built::of(&bench, &kernels)?;
-    let kept = bench.folder.join("kept");
-    fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
-    if abroad::is_wanted(&wanted.filters) {
-        let taken = abroad::take(&built.native, &stock.tools, &kept)?;
-        report.add(format!("kernels: {}", taken.name), taken.counts, taken.time);
+    let built = Built::of(&bench, &kernels);
+    if let Err(why) = take_here(&bench, &built, report) {
+        fail("taken here", &format!("{why:#}"), wanted, report);
     }
-    ask_own_doctor(&built.native, &bench.folder)?;
-    let jobs = machines.into_iter().map(|(kernel, machine)| Job {
-        kernel,
-        machine,
-        programs: built.programs(kernel),
-    });
-    for done in in_parallel(&jobs.collect::<Vec<_>>(), &|job| bench.run(job)) {
-        add(&bench, &built.native, done, report)?;
+    let mut jobs = Vec::new();
+    for (kernel, machine) in machines {
+        match built.programs(kernel.architecture) {
+            Ok(programs) => jobs.push(Job {
+                kernel,
+                machine,
+                programs,
+            }),
+            Err(why) => fail(kernel.name, &why, wanted, report),
+        }
+    }
+    for done in in_parallel(&jobs, &|job| bench.run(job)) {
+        let kernel = done.0;
+        if let Err(why) = add(&bench, &built, done, report) {
+            fail(kernel.name, &format!("{why:#}"), wanted, report);
+        }
     }
     Ok(())
+}
+
+/// Takes here what guests read, and asks this machine's own doctor.
+fn take_here(bench: &Bench<'_>, built: &Built, report: &mut Report) -> Result<()> {
+    let kept = bench.folder.join("kept");
+    fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
+    let Ok(native) = built.programs(Architecture::Amd64) else {
+        return Ok(());
+    };
+    if abroad::is_wanted(bench.wanted) {
+        let taken = abroad::take(native, &bench.stock.tools, &kept)?;
+        report.add(format!("kernels: {}", taken.name), taken.counts, taken.time);
+    }
+    match &native.command {
+        Some(command) => ask_own_doctor(command, &bench.folder),
+        None => Ok(()),
+    }
 }
 
 /// Adds a row that has run to the report.
 fn add(
     bench: &Bench<'_>,
-    native: &Programs,
+    built: &Built,
     (kernel, suites, time): Done,
     report: &mut Report,
 ) -> Result<()> {
     let wanted = bench.wanted;
-    let mut suites = suites.with_context(|| format!("{} could not be run", kernel.name))?;
+    let mut suites = suites.context("it could not be run")?;
     let out = bench.out(kernel);
-    if abroad::is_wanted(&wanted.filters) {
-        suites.push(abroad::read(native, &bench.stock.tools, &out.join("kept"))?);
+    if abroad::is_wanted(wanted) {
+        let kept = out.join("kept");
+        let read = built.programs(Architecture::Amd64).and_then(|native| {
+            abroad::read(native, &bench.stock.tools, &kept).map_err(|error| format!("{error:#}"))
+        });
+        match read {
+            Ok(suite) => suites.push(suite),
+            Err(why) => fail(kernel.name, &why, wanted, report),
+        }
     }
     if suites.iter().any(|suite| suite.counts.failed > 0) {
-        explain(kernel, &out, wanted);
+        explain(kernel.name, &out, wanted);
     }
-    if wanted.filters.is_empty() {
+    if wanted.is_all() {
         results::keep(&out, &suites, wanted.extent, time)?;
     }
     for mut suite in suites {
@@ -107,39 +140,35 @@ fn add(
     Ok(())
 }
 
-/// The tests of all packages that touch the kernel, for this machine and for others.
-struct Built {
-    native: Programs,
-    foreign: Option<Programs>,
-}
+/// The tests of all packages that touch the kernel, for each architecture that is needed, or why they
+/// could not be built.
+struct Built(Vec<(Architecture, Result<Programs, String>)>);
 
 impl Built {
-    fn of(bench: &Bench<'_>, kernels: &[&Kernel]) -> Result<Self> {
+    fn of(bench: &Bench<'_>, kernels: &[&Kernel]) -> Self {
         let members = programs::tested(&bench.workspace.members);
         let to = bench.folder.join("programs");
         let build = |architecture| {
             let rust = bench.stock.rust(architecture).map_err(anyhow::Error::msg)?;
             let tools = &bench.stock.tools;
-            programs::build(bench.workspace, &members, (architecture, rust), tools, &to)
+            let way = (architecture, rust);
+            programs::build(bench.workspace, &members, bench.wanted, way, tools, &to)
         };
-        let native = build(Architecture::Amd64)?;
-        let foreign = match kernels.iter().find(|kernel| is_foreign(kernel)) {
-            Some(kernel) => Some(build(kernel.architecture)?),
-            None => None,
+        let is_needed = |architecture: &Architecture| {
+            let here = *architecture == Architecture::Amd64 && abroad::is_wanted(bench.wanted);
+            here || kernels.iter().any(|it| it.architecture == *architecture)
         };
-        Ok(Self { native, foreign })
+        let needed = Architecture::ALL.into_iter().filter(is_needed);
+        let built = needed.map(|it| (it, build(it).map_err(|error| format!("{error:#}"))));
+        Self(built.collect())
     }
 
-    fn programs(&self, kernel: &Kernel) -> &Programs {
-        match &self.foreign {
-            Some(foreign) if is_foreign(kernel) => foreign,
-            _ => &self.native,
+    fn programs(&self, architecture: Architecture) -> Result<&Programs, String> {
+        match self.0.iter().find(|(known, _)| *known == architecture) {
+            Some((_, built)) => built.as_ref().map_err(Clone::clone),
+            None => Err(format!("nothing was built for {architecture}")),
         }
     }
-}
-
-fn is_foreign(kernel: &Kernel) -> bool {
-    kernel.architecture != Architecture::Amd64
 }
 
 /// What all rows share.
@@ -184,7 +213,11 @@ impl Bench<'_> {
         guest.pack(&initramfs)?;
         let out = self.out(kernel);
         let tools = &self.stock.tools;
-        let mut suites = boot::boot(kernel, &machine.image, &initramfs, tools, &out)?;
+        let patience = Patience {
+            silence: self.wanted.extent.silence(),
+            limit: self.wanted.extent.guest_limit(),
+        };
+        let mut suites = boot::boot(kernel, &machine.image, &initramfs, tools, &out, &patience)?;
         let wanted = programs.suites.iter().map(|suite| suite.name.as_str());
         add_missing(wanted, &mut suites);
         Ok(suites)
@@ -213,8 +246,7 @@ fn add_missing<'a>(wanted: impl Iterator<Item = &'a str>, suites: &mut Vec<Suite
 }
 
 /// Keeps what the doctor says on this machine, for the table.
-fn ask_own_doctor(native: &Programs, folder: &Path) -> Result<()> {
-    let command = native.command.as_ref().context("the command was built")?;
+fn ask_own_doctor(command: &Path, folder: &Path) -> Result<()> {
     let out = results::own(folder);
     fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
     if let Some(text) = process::output_of(Command::new(command).args(["doctor", "--json"])) {
@@ -255,29 +287,6 @@ fn in_parallel(
     let mut done = done.into_inner().expect("no holder panics");
     done.sort_by_key(|(number, _)| *number);
     done.into_iter().map(|(_, row)| row).collect()
-}
-
-/// Counts a kernel as skipped.
-pub(super) fn skip(kernel: &Kernel, why: &str, report: &mut Report) {
-    let counts = Counts {
-        skipped: vec![format!("{} everything: {why}", kernel.name)],
-        ..Counts::default()
-    };
-    report.add(kernel.name.to_owned(), counts, Duration::ZERO);
-}
-
-/// Shows a failed guest's console, and how to run it again.
-fn explain(kernel: &Kernel, out: &Path, wanted: &Wanted) {
-    let path = out.join("console.txt");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    println!("\n== the console of {}", kernel.name);
-    print!("{text}");
-    println!("== that was {}", path.display());
-    let arguments = wanted.arguments();
-    println!(
-        "== to repeat it: cargo xtask kernels run --kernel {}{arguments}",
-        kernel.name
-    );
 }
 
 #[cfg(test)]

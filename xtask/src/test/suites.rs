@@ -148,11 +148,7 @@ fn suites_of(messages: &str) -> Result<Vec<Suite>> {
         let kind = message["target"]["kind"][0].as_str().unwrap_or_default();
         let target = message["target"]["name"].as_str().unwrap_or_default();
         suites.push(Suite {
-            name: match kind {
-                "test" => format!("{package} tests/{target}"),
-                "lib" => format!("{package} lib"),
-                _ => format!("{package} {kind} {target}"),
-            },
+            name: name(&package, kind, target),
             program: Program::Executable {
                 path: PathBuf::from(executable),
                 folder: folder.to_owned(),
@@ -161,6 +157,15 @@ fn suites_of(messages: &str) -> Result<Vec<Suite>> {
         });
     }
     Ok(suites)
+}
+
+/// What a suite is called: by its package, and by the target with its kind.
+pub(crate) fn name(package: &str, kind: &str, target: &str) -> String {
+    match kind {
+        "test" => format!("{package} tests/{target}"),
+        "lib" => format!("{package} lib"),
+        _ => format!("{package} {kind} {target}"),
+    }
 }
 
 /// The package's name out of an id such as `path+file:///w/crates/a#name@0.1.0`, where the name is

@@ -78,6 +78,11 @@ impl Output {
         }
     }
 
+    /// How many tests have a line with a result.
+    pub(crate) fn results(&self) -> usize {
+        self.passed.len() + self.failed.len()
+    }
+
     /// The names of the tests so far.
     pub(crate) fn names(&self) -> Names {
         Names {
