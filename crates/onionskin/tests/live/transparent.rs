@@ -123,10 +123,10 @@ fn a_signal_that_is_ignored_ends_no_call() {
 /// Takes snapshots of a storm with each strategy; whatever comes of them, the storm's own checks
 /// hold, and it makes progress.
 fn storm(mode: &str, may_fail: bool) {
-    let mut target = Target::start(
-        "storm",
-        &["--mode", mode, "--threads", "2", "--every-ms", "500"],
-    );
+    // Between two programs there must be time to attach and to take two snapshots.
+    let every = if is_slow() { "5000" } else { "500" };
+    let args = ["--mode", mode, "--threads", "2", "--every-ms", every];
+    let mut target = Target::start("storm", &args);
     for strategy in STRATEGIES {
         let untracked = Tool::attach(target.pid()).is_ok_and(|tool| tool.kernel_tracks_nothing());
         if strategy == Strategy::Precopy && untracked {

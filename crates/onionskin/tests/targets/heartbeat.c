@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
     for (long i = 0; i < pages; i++) {
         // Half of each page does not compress.
         uint64_t *words = (uint64_t *)(memory + i * page_size());
-        for (size_t w = 0; w < page_size() / 16; w++) words[w] = mix(i * 512 + w);
+        for (size_t w = 0; w < page_size() / 16; w++) words[w] = mix(i * (page_size() / 8) + w);
         memset(words + page_size() / 16, 'h', page_size() / 2);
     }
     for (long i = 0; i < threads; i++) start_thread(beat, (void *)i);
