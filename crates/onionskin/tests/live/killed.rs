@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use onionskin::{Access, Session, SessionOptions, Silent, Store, Strategy};
 
-use crate::common::{Ended, STRATEGIES, Target, ask, mix, number, states, temporary_directory};
+use crate::common::{
+    Ended, STRATEGIES, Target, ask, mix, number, slack_ms, states, temporary_directory,
+};
 
 /// How many times, unless `ONIONSKIN_KILLS` says otherwise, and the time after which it ends.
 const KILLS: u32 = 1000;
@@ -132,7 +134,7 @@ fn killed_at_random_moments() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(KILLS);
     let mut bank = Target::start("bank", &["--mib", "1", "--threads", "2", "--rate", "20000"]);
-    let mut blocked = Target::start("blocked", &["--ms", "100"]);
+    let mut blocked = Target::start("blocked", &["--ms", "100", "--slack-ms", slack_ms()]);
     let before = (count(bank.pid(), "fd"), mappings(bank.pid()));
     let until = Instant::now() + TIME;
     let mut store = temporary_directory();

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use onionskin::{SnapshotOptions, Strategy};
 
 use crate::common::{
-    Ended, STRATEGIES, Target, Tool, ask, chain, is_slow, number, rounds, skip, skip_part, states,
+    Ended, STRATEGIES, Target, Tool, ask, chain, is_slow, number, rounds, skip, skip_part,
+    slack_ms, states,
 };
 
 /// Takes snapshots with every strategy, in sessions that last and in fresh ones.
@@ -30,7 +31,7 @@ fn disturb(target: &Target, time: Duration) -> u32 {
 
 #[test]
 fn blocked_calls_signals_and_registers_go_on() {
-    let mut target = Target::start("blocked", &["--ms", "150"]);
+    let mut target = Target::start("blocked", &["--ms", "150", "--slack-ms", slack_ms()]);
     let before = target.ask("report");
     let taken = disturb(&target, Duration::from_secs(12));
     assert!(taken > 10, "only {taken} snapshots");

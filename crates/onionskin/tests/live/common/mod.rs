@@ -21,6 +21,6 @@ pub(crate) use skip::{hugetlb_mib, skip, skip_part};
 pub(crate) use slots::audit_slots;
 pub(crate) use target::{Ended, Target, number};
 pub(crate) use tool::{
-    STRATEGIES, Tool, ask, ask_all, chain, is_slow, pages_of, rounds, rounds_min,
+    STRATEGIES, Tool, ask, ask_all, chain, is_slow, pages_of, rounds, rounds_min, slack_ms,
     temporary_directory,
 };

@@ -199,6 +199,11 @@ pub(crate) fn is_slow() -> bool {
     std::env::var_os("ONIONSKIN_SLOW").is_some()
 }
 
+/// How much later than it asked for a wait of `blocked` may end, in milliseconds.
+pub(crate) fn slack_ms() -> &'static str {
+    if is_slow() { "40000" } else { "4000" }
+}
+
 /// How many rounds must fit into the time: fewer where fewer are made.
 pub(crate) fn rounds_min(count: u32) -> u32 {
     if is_slow() {
