@@ -18,8 +18,8 @@ pub(super) struct Kernel {
 }
 
 /// A processor whose registers are saved as those of today's are (XSAVE), without what QEMU can't
-/// emulate of it, and without fast copies byte by byte (ERMS): emulated, they are the slowest.
-const HASWELL: &str = "Haswell-noTSX,pcid=off,tsc-deadline=off,invpcid=off,erms=off";
+/// emulate of it.
+const HASWELL: &str = "Haswell-noTSX,pcid=off,tsc-deadline=off,invpcid=off";
 
 /// What a guest's processor understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -45,7 +45,7 @@ const TIMES: &str =
 const LONG: &str = "it takes minutes here, and what it shows is shown by shorter ones";
 /// It is soon done where there is PAGEMAP_SCAN only.
 const TERABYTE: &str =
-    "Linux 6.1 tells of a terabyte page by page, which takes more than ten minutes here";
+    "Linux 6.1 tells of a terabyte page by page, which takes longer here than a step may";
 /// It waits for a store.
 const STORE: &str =
     "it waits for minutes here, for a store that does not answer: no matter of the kernel";
