@@ -60,7 +60,6 @@ const LEFT_OUT: &[LeftOut] = &[
     LeftOut::new(LIVE, "audits::", OURS),
     LeftOut::new(LIVE, "instant::mappings_that_come_and_go", LONG),
     LeftOut::new(LIVE, "instant::a_fresh_session", LONG),
-    LeftOut::new(LIVE, "killed::", REPEATS),
     LeftOut::new(LIVE, "sparse::", TERABYTE),
     LeftOut::new(LIVE, "stuck_store::", STORE),
     // What it saw is told in docs/kernels.md.
