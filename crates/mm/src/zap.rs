@@ -153,7 +153,7 @@ fn keeps_uffd_wp(vma: &View, entry: Entry, how: Zap) -> bool {
         Entry::Swap { bits, .. } | Entry::Migration { bits, .. } => {
             bits.contains(SwapBits::UFFD_WP)
         }
-        Entry::Marker(marker) => marker.contains(Marker::UFFD_WP),
+        Entry::Marker(marker) => marker.is_protected(),
         Entry::None | Entry::Table(_) | Entry::Hwpoison(_) => false,
     }
 }

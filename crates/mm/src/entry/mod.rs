@@ -73,6 +73,13 @@ bitflags! {
     }
 }
 
+impl Marker {
+    /// `pte_swp_uffd_wp_any`: tells whether it says in either way that the page is protected.
+    pub fn is_protected(self) -> bool {
+        self.intersects(Self::UFFD_WP | Self::PROTECTED)
+    }
+}
+
 /// A mapped page: the frame and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present {

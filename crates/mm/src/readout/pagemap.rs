@@ -92,7 +92,7 @@ fn entry_word(world: &World, mm: &Mm, addr: u64, slot: Slot, entry: Entry) -> (u
         }
         Entry::Marker(marker) => {
             bits |= PagemapBits::SWAP;
-            let protected = marker.intersects(Marker::UFFD_WP | Marker::PROTECTED);
+            let protected = marker.is_protected();
             bits.set(PagemapBits::UFFD_WP, protected);
             bits.set(PagemapBits::GUARD, marker.contains(Marker::GUARD));
         }
@@ -134,9 +134,7 @@ fn hugetlb_word(world: &World, mm: &Mm, addr: u64, slot: Slot, entry: Entry) -> 
             let (frame, bits) = present_word(world, mm, addr, slot, present);
             (frame, bits - PagemapBits::SOFT_DIRTY)
         }
-        Entry::Marker(marker) if marker.intersects(Marker::UFFD_WP | Marker::PROTECTED) => {
-            (0, PagemapBits::UFFD_WP)
-        }
+        Entry::Marker(marker) if marker.is_protected() => (0, PagemapBits::UFFD_WP),
         _ => (0, PagemapBits::empty()),
     }
 }

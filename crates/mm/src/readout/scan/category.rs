@@ -23,7 +23,7 @@ pub(super) fn is_protected(entry: Entry) -> bool {
         Entry::Swap { bits, .. } | Entry::Migration { bits, .. } => {
             bits.contains(SwapBits::UFFD_WP)
         }
-        Entry::Marker(marker) => marker.intersects(Marker::UFFD_WP | Marker::PROTECTED),
+        Entry::Marker(marker) => marker.is_protected(),
         Entry::None | Entry::Table(_) | Entry::Hwpoison(_) => false,
     }
 }
