@@ -111,9 +111,9 @@ fn reach_for(
     }
 }
 
-/// Tells whether an address can be read without a fault.
-pub(crate) fn is_readable(world: &World, mm: &mut Mm, addr: u64) -> bool {
-    hardware(world, mm, addr, Kind::Load).is_some()
+/// The frame of an address that can be read without a fault.
+pub(crate) fn readable(world: &World, mm: &mut Mm, addr: u64) -> Option<Pfn> {
+    hardware(world, mm, addr, Kind::Load)
 }
 
 /// What hardware does: finds the frame if the entry allows the access, and sets its bits.

@@ -183,30 +183,50 @@ pub(crate) fn get_user_page(
     get_page(world, mm, tid, addr, foll).map_err(fault::FaultStop::errno)
 }
 
-/// `get_user_pages_fast` for one page: what the entry allows is not asked of the mapping again, so
-/// that a page which may only be written can be read, too, once it is there.
-///
-/// # Errors
-///
-/// As [`get_user_page`].
-pub(crate) fn get_user_page_fast(
-    world: &mut World,
-    mm: &mut Mm,
-    tid: Tid,
-    addr: u64,
-    foll: Foll,
-) -> Result<Pfn, Stop> {
-    let (slot, entry) = mm.tables.lookup(addr);
-    if let (Entry::Present(present), Some(vma)) = (entry, mm.vmas.lookup(addr)) {
-        let hidden = Bits::PROT_NONE | Bits::SPECIAL | Bits::EXEC_ONLY;
-        let hidden = present.bits.intersects(hidden);
-        let allowed = !foll.contains(Foll::WRITE) || present.has(Bits::WRITE);
-        let pfn = frame_of(world, mm, present, addr, slot.level);
-        if !hidden && allowed && !must_unshare(world, vma, present, pfn, foll) {
-            return Ok(pfn);
+/// `get_user_pages_fast`, page after page: of those that are there already, what the entry allows is
+/// not asked of the mapping again, so that a page which may only be written can be read, too. From the
+/// first one on that is not there, all are looked up in the mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fast {
+    is_over: bool,
+}
+
+impl Fast {
+    /// The frame of the next page.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_user_page`].
+    pub(crate) fn page(
+        &mut self,
+        world: &mut World,
+        mm: &mut Mm,
+        tid: Tid,
+        addr: u64,
+        foll: Foll,
+    ) -> Result<Pfn, Stop> {
+        if !self.is_over {
+            if let Some(pfn) = page_that_is_there(world, mm, addr, foll) {
+                return Ok(pfn);
+            }
+            self.is_over = true;
         }
+        get_user_page(world, mm, tid, addr, foll)
     }
-    get_user_page(world, mm, tid, addr, foll)
+}
+
+/// `gup_fast_pte_range` for one page.
+fn page_that_is_there(world: &World, mm: &Mm, addr: u64, foll: Foll) -> Option<Pfn> {
+    let (slot, entry) = mm.tables.lookup(addr);
+    let (Entry::Present(present), Some(vma)) = (entry, mm.vmas.lookup(addr)) else {
+        return None;
+    };
+    let hidden = Bits::PROT_NONE | Bits::SPECIAL | Bits::EXEC_ONLY;
+    let hidden = present.bits.intersects(hidden);
+    let allowed = !foll.contains(Foll::WRITE) || present.has(Bits::WRITE);
+    let pfn = frame_of(world, mm, present, addr, slot.level);
+    let shared = must_unshare(world, vma, present, pfn, foll);
+    (!hidden && allowed && !shared).then_some(pfn)
 }
 
 /// `gup_must_unshare`.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use space::Errno;
 
+use crate::call::moved::Moved;
+use crate::call::process_vm::ProcessVm;
 use crate::file::hugetlb::orphan::Orphans;
 use crate::file::hugetlb::pool::Pools;
 use crate::file::{FileId, Files};
@@ -82,6 +84,17 @@ impl World {
         self.anon_vmas.unlink(&vma);
         if let Some(file) = vma.file {
             self.put_file(file);
+        }
+    }
+
+    /// One descriptor more stands for this.
+    pub(crate) fn share(&mut self, descriptor: Descriptor) {
+        match descriptor {
+            Descriptor::File { file, .. } => self.files.get_ref(file),
+            Descriptor::Uffd(uffd) => self.uffds.get(uffd),
+            Descriptor::PipeRead(_) | Descriptor::PipeWrite(_) => {
+                crate::pipe::share_end(self, descriptor);
+            }
         }
     }
 
@@ -168,6 +181,10 @@ pub(crate) enum Progress {
         /// The call goes on at this address.
         at: u64,
     },
+    /// `read`, `write`, `vmsplice`: memory has a fault of its own, or somebody else has the lock.
+    Moving(Box<Moved>),
+    /// `process_vm_readv`, `process_vm_writev`: memory on either side has a fault of its own.
+    ProcessVm(Box<ProcessVm>),
 }
 
 /// A thread.

@@ -15,7 +15,7 @@ pub struct PipeId(pub u32);
 pub(crate) const BUFFERS: usize = 16;
 
 /// A part of a page (`struct pipe_buffer`).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Buffer {
     pub(crate) pfn: Pfn,
     pub(crate) offset: usize,

@@ -39,9 +39,10 @@ impl Machine {
         let foll = Foll::WRITE | Foll::PIN | Foll::LONGTERM;
         let first = addr & !(page_size - 1);
         let mut pages: Vec<Pfn> = Vec::new();
+        let mut walk = gup::Fast::default();
         let mut at = first;
         while at < addr + len {
-            match gup::get_user_page_fast(world, mm, tid, at, foll) {
+            match walk.page(world, mm, tid, at, foll) {
                 Ok(pfn) => {
                     world.frames.pin(pfn);
                     pages.push(pfn);

@@ -8,7 +8,7 @@ use space::Errno;
 use crate::entry::{Bits, Entry, Marker, Present, SwapBits};
 use crate::fault::{mkdirty, page_prot};
 use crate::folio::Owner;
-use crate::machine::{Descriptor, Machine, Mm, Pid, Process, Tid, World};
+use crate::machine::{Machine, Mm, Pid, Process, Tid, World};
 use crate::profile::CowPolicy;
 use crate::stop::Stop;
 use crate::table::{PageTables, Slot};
@@ -45,13 +45,7 @@ impl Machine {
             fds: parent.fds.clone(),
         };
         for &descriptor in child.fds.values() {
-            match descriptor {
-                Descriptor::File { file, .. } => world.files.get_ref(file),
-                Descriptor::Uffd(uffd) => world.uffds.get(uffd),
-                Descriptor::PipeRead(_) | Descriptor::PipeWrite(_) => {
-                    crate::pipe::share_end(world, descriptor);
-                }
-            }
+            world.share(descriptor);
         }
         world.pins.fork(parent_pid, pid);
         let copied = dup_mmap(world, tid, &mut parent.mm, &mut child.mm);

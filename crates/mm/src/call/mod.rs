@@ -9,6 +9,7 @@ pub mod madvise;
 pub mod memfd;
 pub mod mlock;
 pub mod mmap;
+pub(crate) mod moved;
 pub mod mprotect;
 pub mod mremap;
 pub mod munmap;

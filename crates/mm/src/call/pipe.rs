@@ -4,6 +4,8 @@
 
 use space::Errno;
 
+use super::moved::{Moved, Piece};
+use super::rw::{copy_some, narrow, wide};
 use crate::folio::Owner;
 use crate::gup;
 use crate::machine::{Descriptor, Fd, Machine, Mm, Tid, World};
@@ -34,29 +36,36 @@ pub(super) fn read(
     mm: &mut Mm,
     tid: Tid,
     id: PipeId,
-    addr: u64,
-    len: usize,
+    (addr, len): (u64, u64),
+    moved: &mut Moved,
 ) -> Result<u64, Stop> {
-    let mut done = 0;
-    while done < len {
+    while moved.done < len {
         let pipe = world.pipes.get_mut(id);
         let Some(&buffer) = pipe.buffers.front() else {
-            if done == 0 && pipe.writers > 0 {
+            if moved.done == 0 && pipe.writers > 0 {
                 return Err(Errno::EAGAIN.into());
             }
             break;
         };
-        let chars = buffer.len.min(len - done);
-        let mut bytes = vec![0; chars];
+        let chars = buffer.len.min(narrow(len - moved.done));
+        let before = match std::mem::take(&mut moved.piece) {
+            Piece::Part(copied) => copied,
+            _ => 0,
+        };
+        let mut bytes = vec![0; chars - before];
         let content = &world.frames.frame(buffer.pfn).content;
-        content.read(buffer.offset, &mut bytes);
-        let at = addr.wrapping_add(u64::try_from(done).expect("a length fits"));
+        content.read(buffer.offset + before, &mut bytes);
+        let at = addr.wrapping_add(moved.done + wide(before));
         match gup::copy_out(world, mm, tid, at, &bytes) {
             Ok(()) => {}
-            Err((_, Stop::Failed(_))) if done > 0 => break,
+            Err((copied, stop @ Stop::Blocked(_))) => {
+                moved.piece = Piece::Part(before + copied);
+                return Err(stop);
+            }
+            Err(_) if moved.done > 0 => break,
             Err((_, stop)) => return Err(stop),
         }
-        done += chars;
+        moved.done += wide(chars);
         let pipe = world.pipes.get_mut(id);
         if buffer.len == chars {
             pipe.buffers.pop_front();
@@ -66,7 +75,7 @@ pub(super) fn read(
             front.len -= chars;
         }
     }
-    Ok(u64::try_from(done).expect("a length fits"))
+    Ok(moved.done)
 }
 
 /// `anon_pipe_write`.
@@ -75,56 +84,77 @@ pub(super) fn write(
     mm: &mut Mm,
     tid: Tid,
     id: PipeId,
-    addr: u64,
-    len: usize,
+    (addr, len): (u64, u64),
+    moved: &mut Moved,
 ) -> Result<u64, Stop> {
-    if world.pipes.get_mut(id).readers == 0 {
+    if moved.piece == Piece::None && world.pipes.get_mut(id).readers == 0 {
         return Err(EPIPE.into());
     }
     let page_size = world.frames.page_size();
-    let at = |done: usize| addr.wrapping_add(u64::try_from(done).expect("a length fits"));
-    let mut done = 0;
     // What is left over from whole pages may go to the last page.
-    let odd = len % page_size;
+    let odd = narrow(len) % page_size;
     let last = world.pipes.get_mut(id).buffers.back().copied();
     let merges = |last: &Buffer| last.own && odd > 0 && last.offset + last.len + odd <= page_size;
-    if let Some(last) = last.filter(merges) {
-        let mut bytes = vec![0; odd];
-        gup::copy_in(world, mm, tid, addr, &mut bytes)?;
+    if let Some(last) = last.filter(merges).filter(|_| moved.done == 0) {
+        let bytes = copy_piece(world, mm, tid, (addr, odd), moved)?;
         let content = &mut world.frames.frame_mut(last.pfn).content;
         content.write(last.offset + last.len, &bytes, page_size);
         if let Some(last) = world.pipes.get_mut(id).buffers.back_mut() {
             last.len += odd;
         }
-        done = odd;
+        moved.done = wide(odd);
     }
-    while done < len {
+    while moved.done < len {
         if world.pipes.get_mut(id).buffers.len() >= BUFFERS {
-            if done == 0 {
+            if moved.done == 0 {
                 return Err(Errno::EAGAIN.into());
             }
             break;
         }
-        let chunk = (len - done).min(page_size);
-        let mut bytes = vec![0; chunk];
-        match gup::copy_in(world, mm, tid, at(done), &mut bytes) {
-            Ok(()) => {}
-            Err(Stop::Failed(_)) if done > 0 => break,
+        let chunk = narrow(len - moved.done).min(page_size);
+        let bytes = match copy_piece(world, mm, tid, (addr, chunk), moved) {
+            Ok(bytes) => bytes,
+            Err(Stop::Failed(_)) if moved.done > 0 => break,
             Err(stop) => return Err(stop),
-        }
+        };
         let pfn = world.frames.alloc(0, Owner::Kernel);
-        world
-            .frames
-            .frame_mut(pfn)
-            .content
-            .write(0, &bytes, page_size);
+        let content = &mut world.frames.frame_mut(pfn).content;
+        content.write(0, &bytes, page_size);
         world.pipes.get_mut(id).buffers.push_back(Buffer {
             pfn,
             offset: 0,
             len: chunk,
             own: true,
         });
-        done += chunk;
+        moved.done += wide(chunk);
     }
-    Ok(u64::try_from(done).expect("a length fits"))
+    Ok(moved.done)
+}
+
+/// `copy_page_from_iter`: the next `len` bytes of a program, all of them.
+fn copy_piece(
+    world: &mut World,
+    mm: &mut Mm,
+    tid: Tid,
+    (addr, len): (u64, usize),
+    moved: &mut Moved,
+) -> Result<Vec<u8>, Stop> {
+    let mut bytes = match std::mem::take(&mut moved.piece) {
+        Piece::Bytes(bytes) => bytes,
+        _ => Vec::new(),
+    };
+    let before = bytes.len();
+    bytes.resize(len, 0);
+    let at = addr.wrapping_add(moved.done + wide(before));
+    let (copied, stop) = copy_some(world, mm, tid, at, &mut bytes[before..]);
+    match stop {
+        None => Ok(bytes),
+        Some(stop) => {
+            if let Stop::Blocked(_) = stop {
+                bytes.truncate(before + copied);
+                moved.piece = Piece::Bytes(bytes);
+            }
+            Err(stop)
+        }
+    }
 }

@@ -1,17 +1,20 @@
 //! `process_vm_readv` and `process_vm_writev`.
 //!
 //! The pages of the other process are pinned while they are copied, so reading one that is shared
-//! by a fork gives that process a page of its own.
+//! by a fork gives that process a page of its own. They stay pinned while the thread sleeps in memory of
+//! its own: what is put in their place meanwhile is not reached.
 //!
 //! Linux reference: 6.18, `mm/process_vm_access.c`, `lib/iov_iter.c` (`import_iovec`).
 
+use std::collections::VecDeque;
+
 use space::Errno;
 
-use super::rw::{checked_buffer, copy_some};
+use super::rw::{checked_buffer, copy_some, narrow, wide};
 use crate::access::within_page;
 use crate::folio::Pfn;
 use crate::gup::{self, Foll};
-use crate::machine::{Machine, Pid, Tid};
+use crate::machine::{Machine, Pid, Progress, Tid, World};
 use crate::stop::Stop;
 
 /// A range of memory (`struct iovec`).
@@ -25,10 +28,13 @@ pub struct Iovec {
 
 /// How many ranges a call takes (`UIO_MAXIOV`).
 const RANGES_MAX: usize = 1024;
-/// How many pages are pinned at once (`PVM_MAX_USER_PAGES`, for pages of any size).
-const BATCH: u64 = 16;
+
+/// How many pages are pinned at once: pointers to them fill this many pages
+/// (`PVM_MAX_KMALLOC_PAGES`).
+const BATCH_PAGES: u64 = 2;
 
 /// What is copied of one's own memory, and how far that has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Local {
     ranges: Vec<Iovec>,
     left: u64,
@@ -53,6 +59,36 @@ impl Local {
         if let Some(range) = self.ranges.first_mut() {
             range.base += len;
             range.len -= len;
+        }
+    }
+}
+
+/// A call, and how far it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessVm {
+    remote: Pid,
+    writes: bool,
+    local: Local,
+    /// How many bytes of one's own memory were asked for.
+    total: u64,
+    /// What is left of the other side's ranges, the one at hand first.
+    ranges: VecDeque<Iovec>,
+    /// Pages of the other process that are pinned.
+    pinned: Vec<Pfn>,
+    /// Which of them is copied, once all are pinned that are pinned at once.
+    page: Option<usize>,
+}
+
+impl ProcessVm {
+    /// Gives pages back that are pinned.
+    pub(crate) fn release(mut self, world: &mut World) {
+        self.unpin(world);
+    }
+
+    fn unpin(&mut self, world: &mut World) {
+        self.page = None;
+        for pfn in self.pinned.drain(..) {
+            world.frames.unpin(pfn);
         }
     }
 }
@@ -100,39 +136,50 @@ impl Machine {
         flags: u64,
         writes: bool,
     ) -> Result<u64, Stop> {
-        if flags != 0 {
-            return Err(Errno::EINVAL.into());
-        }
-        let mut local = self.import(local)?;
-        let total = local.left;
-        if total == 0 {
-            return Ok(0);
-        }
-        if ranges.len() > RANGES_MAX || ranges.iter().any(|range| i64::try_from(range.len).is_err())
-        {
-            return Err(Errno::EINVAL.into());
-        }
-        if ranges.iter().all(|range| range.len == 0) {
-            return Ok(0);
-        }
-        self.process(remote)?;
-        for range in ranges {
+        let is_this = |progress: &mut Progress| matches!(progress, Progress::ProcessVm(_));
+        let slept = self.task_mut(tid)?.progress.take_if(is_this);
+        let mut call = if let Some(Progress::ProcessVm(call)) = slept {
+            call
+        } else {
+            if flags != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            let local = self.import(local)?;
             if local.left == 0 {
-                break;
+                return Ok(0);
             }
-            match self.copy_range(tid, remote, &mut local, *range, writes) {
-                Ok(()) => {}
-                Err(Stop::Failed(_)) if local.left < total => break,
-                Err(stop) => return Err(stop),
+            if !are_valid(ranges) {
+                return Err(Errno::EINVAL.into());
             }
+            if ranges.iter().all(|range| range.len == 0) {
+                return Ok(0);
+            }
+            self.process(remote)?;
+            Box::new(ProcessVm {
+                remote,
+                writes,
+                total: local.left,
+                local,
+                ranges: ranges.iter().copied().collect(),
+                pinned: Vec::new(),
+                page: None,
+            })
+        };
+        let copied = self.copy_ranges(tid, &mut call);
+        if let Err(Stop::Blocked(_)) = copied {
+            self.task_mut(tid)?.progress = Some(Progress::ProcessVm(call));
+            return copied.map(|()| 0);
         }
-        Ok(total - local.left)
+        call.unpin(&mut self.world);
+        match copied {
+            Err(stop) if call.local.left == call.total => Err(stop),
+            _ => Ok(call.total - call.local.left),
+        }
     }
 
     /// `import_iovec`.
     fn import(&self, ranges: &[Iovec]) -> Result<Local, Errno> {
-        if ranges.len() > RANGES_MAX || ranges.iter().any(|range| i64::try_from(range.len).is_err())
-        {
+        if !are_valid(ranges) {
             return Err(Errno::EINVAL);
         }
         for range in ranges {
@@ -148,49 +195,37 @@ impl Machine {
         })
     }
 
-    /// `process_vm_rw_single_vec`.
-    fn copy_range(
-        &mut self,
-        tid: Tid,
-        remote: Pid,
-        local: &mut Local,
-        range: Iovec,
-        writes: bool,
-    ) -> Result<(), Stop> {
-        let page_size = self.world.page_size();
-        let mut at = range.base;
-        let end = range.base.wrapping_add(range.len);
-        while at < end && local.left > 0 {
-            let base = at & !(page_size - 1);
-            let pages = self.pin_batch(tid, remote, base, end, writes)?;
-            let pinned = u64::try_from(pages.len()).expect("a batch is small");
-            let behind = (base + pinned * page_size).min(end);
-            let copied = self.copy_pages(tid, local, &pages, (base, at, behind), writes);
-            for &pfn in &pages {
-                self.world.frames.unpin(pfn);
+    /// `process_vm_rw_single_vec` for each range.
+    fn copy_ranges(&mut self, tid: Tid, call: &mut ProcessVm) -> Result<(), Stop> {
+        while let Some(range) = call.ranges.front()
+            && call.local.left > 0
+        {
+            if range.len == 0 {
+                call.ranges.pop_front();
+                continue;
             }
-            copied?;
-            at = behind;
+            self.pin_batch(tid, call)?;
+            self.copy_pages(tid, call)?;
+            call.unpin(&mut self.world);
         }
         Ok(())
     }
 
-    /// `pin_user_pages_remote`: as many pages from `base` on as can be pinned.
-    fn pin_batch(
-        &mut self,
-        tid: Tid,
-        remote: Pid,
-        base: u64,
-        end: u64,
-        writes: bool,
-    ) -> Result<Vec<Pfn>, Stop> {
-        let (world, process) = self.halves_of(remote)?;
+    /// `pin_user_pages_remote`: as many pages of the range at hand as can be pinned.
+    fn pin_batch(&mut self, tid: Tid, call: &mut ProcessVm) -> Result<(), Stop> {
+        if call.page.is_some() {
+            return Ok(());
+        }
+        let (world, process) = self.halves_of(call.remote)?;
         let mut foll = Foll::PIN;
-        foll.set(Foll::WRITE, writes);
+        foll.set(Foll::WRITE, call.writes);
         let page_size = world.page_size();
+        let most = BATCH_PAGES * page_size / 8;
         process.mm.has_pinned = true;
-        let mut pages = Vec::new();
-        for page in 0..BATCH {
+        let range = call.ranges[0];
+        let base = range.base & !(page_size - 1);
+        let end = range.base.saturating_add(range.len);
+        for page in wide(call.pinned.len())..most {
             let addr = base + page * page_size;
             if addr >= end {
                 break;
@@ -198,63 +233,58 @@ impl Machine {
             match gup::get_user_page(world, &mut process.mm, tid, addr, foll) {
                 Ok(pfn) => {
                     world.frames.pin(pfn);
-                    pages.push(pfn);
+                    call.pinned.push(pfn);
                 }
-                Err(Stop::Failed(_)) if !pages.is_empty() => break,
+                Err(Stop::Failed(_)) if page > 0 => break,
                 Err(Stop::Failed(_)) => return Err(Errno::EFAULT.into()),
-                Err(stop) => {
-                    for pfn in pages {
-                        world.frames.unpin(pfn);
-                    }
-                    return Err(stop);
-                }
+                Err(stop) => return Err(stop),
             }
         }
-        Ok(pages)
+        call.page = Some(0);
+        Ok(())
     }
 
     /// `process_vm_rw_pages`.
-    fn copy_pages(
-        &mut self,
-        tid: Tid,
-        local: &mut Local,
-        pages: &[Pfn],
-        (base, start, behind): (u64, u64, u64),
-        writes: bool,
-    ) -> Result<(), Stop> {
+    fn copy_pages(&mut self, tid: Tid, call: &mut ProcessVm) -> Result<(), Stop> {
         let (world, process) = self.halves(tid)?;
-        let page_shift = world.page_shift();
         let page_size = world.frames.page_size();
-        let mut at = start;
-        while at < behind {
-            let room = usize::try_from(behind - at).expect("a batch is small");
-            let (offset, room) = within_page(world, at, room);
-            let room = u64::try_from(room).expect("a page fits");
-            let Some(own) = local.next(room) else {
+        while let Some(page) = call.page
+            && let Some(&pfn) = call.pinned.get(page)
+        {
+            let range = &mut call.ranges[0];
+            let (offset, room) = within_page(world, range.base, narrow(range.len));
+            let Some(own) = call.local.next(wide(room)) else {
                 return Ok(());
             };
-            let index = usize::try_from((at - base) >> page_shift).expect("a batch is small");
-            let mut bytes = vec![0; usize::try_from(own.len).expect("a page fits")];
-            if writes {
-                let (done, stop) = copy_some(world, &mut process.mm, tid, own.base, &mut bytes);
-                let content = &mut world.frames.frame_mut(pages[index]).content;
-                content.write(offset, &bytes[..done], page_size);
-                if let Some(stop) = stop {
-                    local.advance(u64::try_from(done).expect("a page fits"));
-                    return Err(stop);
-                }
+            let mut bytes = vec![0; narrow(own.len)];
+            let (copied, stop) = if call.writes {
+                let (copied, stop) = copy_some(world, &mut process.mm, tid, own.base, &mut bytes);
+                let content = &mut world.frames.frame_mut(pfn).content;
+                content.write(offset, &bytes[..copied], page_size);
+                (copied, stop)
             } else {
-                let content = &world.frames.frame(pages[index]).content;
+                let content = &world.frames.frame(pfn).content;
                 content.read(offset, &mut bytes);
-                let copied = gup::copy_out(world, &mut process.mm, tid, own.base, &bytes);
-                if let Err((done, stop)) = copied {
-                    local.advance(u64::try_from(done).expect("a page fits"));
-                    return Err(stop);
+                match gup::copy_out(world, &mut process.mm, tid, own.base, &bytes) {
+                    Ok(()) => (bytes.len(), None),
+                    Err((copied, stop)) => (copied, Some(stop)),
                 }
+            };
+            call.local.advance(wide(copied));
+            range.base += wide(copied);
+            range.len -= wide(copied);
+            if let Some(stop) = stop {
+                return Err(stop);
             }
-            local.advance(own.len);
-            at += own.len;
+            if range.len == 0 || world.offset_in_page(range.base) == 0 {
+                call.page = Some(page + 1);
+            }
         }
         Ok(())
     }
+}
+
+/// Tells whether a call takes so many ranges, of such lengths.
+fn are_valid(ranges: &[Iovec]) -> bool {
+    ranges.len() <= RANGES_MAX && ranges.iter().all(|range| i64::try_from(range.len).is_ok())
 }

@@ -5,8 +5,9 @@
 
 use space::Errno;
 
+use super::moved::{Moved, Piece};
 use super::pipe;
-use crate::access::{Kind, reach_by_kernel, within_page};
+use crate::access::{Kind, reach_by_kernel, readable, within_page};
 use crate::file::{Cached, FileId, shmem};
 use crate::folio::{FolioFlags, FrameFlags, Pfn, ZERO_PFN};
 use crate::gup;
@@ -24,6 +25,11 @@ fn most(world: &World) -> u64 {
 /// A length in bytes as an index.
 pub(crate) fn narrow(len: u64) -> usize {
     usize::try_from(len).expect("a length of a call fits usize")
+}
+
+/// An index as a length in bytes.
+pub(super) fn wide(len: usize) -> u64 {
+    u64::try_from(len).expect("a length fits")
 }
 
 /// `access_ok`: a buffer lies below the kernel's half.
@@ -63,17 +69,14 @@ impl Machine {
         len: u64,
         offset: u64,
     ) -> Result<u64, Stop> {
-        let (world, process) = self.halves(tid)?;
-        let descriptor = process.descriptor(fd)?;
-        let mm = &mut process.mm;
-        match descriptor {
+        self.moving(tid, fd, |world, mm, moved| match moved.descriptor {
             Descriptor::PipeWrite(_) => Err(Errno::EBADF.into()),
             Descriptor::Uffd(_) => Err(Errno::EINVAL.into()),
             Descriptor::PipeRead(id) => {
                 checked_buffer(world, addr, len)?;
-                let len = narrow(len.min(most(world)));
+                let len = len.min(most(world));
                 locked(world, tid, Lock::Pipe(id), |world| {
-                    pipe::read(world, mm, tid, id, addr, len)
+                    pipe::read(world, mm, tid, id, (addr, len), moved)
                 })
             }
             Descriptor::File { file, .. } => {
@@ -83,9 +86,9 @@ impl Machine {
                 checked_buffer(world, addr, len)?;
                 checked_offset(offset, len)?;
                 let len = len.min(most(world));
-                read_file(world, mm, tid, file, (addr, len), offset)
+                read_file(world, mm, tid, file, (addr, len, offset), moved)
             }
-        }
+        })
     }
 
     /// `write` from memory to a pipe (as with `O_NONBLOCK`) or a file (`pwrite`, with the offset).
@@ -102,10 +105,7 @@ impl Machine {
         len: u64,
         offset: u64,
     ) -> Result<u64, Stop> {
-        let (world, process) = self.halves(tid)?;
-        let descriptor = process.descriptor(fd)?;
-        let mm = &mut process.mm;
-        match descriptor {
+        self.moving(tid, fd, |world, mm, moved| match moved.descriptor {
             Descriptor::PipeRead(_)
             | Descriptor::File {
                 read_only: true, ..
@@ -113,12 +113,12 @@ impl Machine {
             Descriptor::Uffd(_) => Err(Errno::EINVAL.into()),
             Descriptor::PipeWrite(id) => {
                 checked_buffer(world, addr, len)?;
-                let len = narrow(len.min(most(world)));
+                let len = len.min(most(world));
                 if len == 0 {
                     return Ok(0);
                 }
                 locked(world, tid, Lock::Pipe(id), |world| {
-                    pipe::write(world, mm, tid, id, addr, len)
+                    pipe::write(world, mm, tid, id, (addr, len), moved)
                 })
             }
             Descriptor::File { file, .. } => {
@@ -129,10 +129,10 @@ impl Machine {
                 checked_offset(offset, len)?;
                 let len = len.min(most(world));
                 locked(world, tid, Lock::File(file), |world| {
-                    write_file(world, mm, tid, file, (addr, len), offset)
+                    write_file(world, mm, tid, file, (addr, len, offset), moved)
                 })
             }
-        }
+        })
     }
 }
 
@@ -175,111 +175,174 @@ fn read_file(
     mm: &mut Mm,
     tid: Tid,
     file: FileId,
-    (addr, len): (u64, u64),
-    offset: u64,
+    (addr, len, offset): (u64, u64, u64),
+    moved: &mut Moved,
 ) -> Result<u64, Stop> {
     let page_size = world.page_size();
-    let mut done = 0;
-    while done < len {
-        let at = offset + done;
-        let size = world.files.get(file).size;
-        if at >= size {
-            break;
-        }
-        let index = at >> world.page_shift();
-        if let Some(Cached::Swap(_)) = world.files.get(file).pages.get(&index) {
-            shmem::get_or_make(world, file, index);
-        }
-        let pfn = match page_to_read(world, file, at) {
-            Ok(pfn) => pfn,
-            Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno.into()),
+    loop {
+        let (pfn, end) = match std::mem::take(&mut moved.piece) {
+            Piece::Page { pfn, end } => (pfn, end),
+            _ => match next_to_read(world, file, (len, offset), moved.done) {
+                Ok(None) => break,
+                Ok(Some((pfn, end))) => {
+                    world.frames.get(pfn, 1);
+                    (pfn, end)
+                }
+                Err(_) if moved.done > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            },
         };
-        let in_page = at & (page_size - 1);
-        let chunk = (page_size - in_page).min(size - at).min(len - done);
-        let mut bytes = vec![0; narrow(chunk)];
+        let mut bytes = vec![0; narrow(end - moved.done)];
+        let in_page = (offset + moved.done) & (page_size - 1);
         let content = &world.frames.frame(pfn).content;
         content.read(narrow(in_page), &mut bytes);
-        match gup::copy_out(world, mm, tid, addr + done, &bytes) {
-            Ok(()) => done += chunk,
-            Err((_, Stop::Blocked(wait))) => return Err(Stop::Blocked(wait)),
-            Err((copied, stop)) => {
-                done += u64::try_from(copied).expect("a length fits");
-                if done == 0 {
-                    return Err(stop);
-                }
-                break;
-            }
+        let copied = gup::copy_out(world, mm, tid, addr + moved.done, &bytes);
+        moved.done = match copied {
+            Ok(()) => end,
+            Err((copied, _)) => moved.done + wide(copied),
+        };
+        if let Err((_, stop @ Stop::Blocked(_))) = copied {
+            moved.piece = Piece::Page { pfn, end };
+            return Err(stop);
+        }
+        world.frames.put(pfn, 1);
+        match copied {
+            Ok(()) => {}
+            Err((_, stop)) if moved.done == 0 => return Err(stop),
+            Err(_) => break,
         }
     }
-    Ok(done)
+    Ok(moved.done)
 }
 
-/// `generic_perform_write` to shmem. The page is there, and the file reaches to it, before a byte
-/// is copied.
+/// What is read next of a file of which `done` bytes were: the page, and how many bytes are read when
+/// all that is wanted of it was. `None` where the file or the call ends.
+fn next_to_read(
+    world: &mut World,
+    file: FileId,
+    (len, offset): (u64, u64),
+    done: u64,
+) -> Result<Option<(Pfn, u64)>, Errno> {
+    let at = offset + done;
+    let size = world.files.get(file).size;
+    if done >= len || at >= size {
+        return Ok(None);
+    }
+    let index = at >> world.page_shift();
+    if let Some(Cached::Swap(_)) = world.files.get(file).pages.get(&index) {
+        shmem::get_or_make(world, file, index);
+    }
+    let pfn = page_to_read(world, file, at)?;
+    let left = world.page_size() - world.offset_in_page(at);
+    let chunk = left.min(size - at).min(len - done);
+    Ok(Some((pfn, done + chunk)))
+}
+
+/// `generic_perform_write` to shmem. Bytes are copied to a page without faults. Where that copies
+/// nothing, the file reaches to here all the same (`shmem_write_end`); then the source is touched, and
+/// all is tried again. Before 6.18 the source is touched first, too.
 fn write_file(
     world: &mut World,
     mm: &mut Mm,
     tid: Tid,
     id: FileId,
-    (addr, len): (u64, u64),
-    offset: u64,
+    (addr, len, offset): (u64, u64, u64),
+    moved: &mut Moved,
 ) -> Result<u64, Stop> {
-    let page_size = world.page_size();
-    let mut done = 0;
-    while done < len {
-        let at = offset + done;
-        let in_page = at & (page_size - 1);
-        let chunk = (page_size - in_page).min(len - done);
-        // shmem_write_begin
-        let file = world.files.get(id);
-        let sealed = file.seals & (flag::SEAL_WRITE | flag::SEAL_FUTURE_WRITE) != 0;
-        let grows = file.seals & flag::SEAL_GROW != 0 && at + chunk > file.size;
-        if sealed || grows {
-            return if done > 0 {
-                Ok(done)
-            } else {
-                Err(Errno::EPERM.into())
-            };
+    let touches_first = world.profile.kernel < Kernel::V6_18;
+    let ends = |done, stop| if done > 0 { Ok(done) } else { Err(stop) };
+    let mut touches = touches_first || matches!(moved.piece, Piece::Touch(_));
+    while moved.done < len {
+        let at = offset + moved.done;
+        let in_page = world.offset_in_page(at);
+        let chunk = (world.page_size() - in_page).min(len - moved.done);
+        let from = addr + moved.done;
+        if touches {
+            match touch(world, mm, tid, (from, chunk), &mut moved.piece) {
+                Ok(()) => {}
+                Err(stop @ Stop::Blocked(_)) => return Err(stop),
+                Err(stop) => return ends(moved.done, stop),
+            }
         }
-        let pfn = shmem::get_or_make(world, id, at >> world.page_shift());
-        let broken = world.frames.frame(pfn).flags.contains(FrameFlags::HWPOISON);
-        if broken {
-            return if done > 0 {
-                Ok(done)
-            } else {
-                Err(Errno::EIO.into())
-            };
-        }
-        if world.profile.kernel >= Kernel::V6_18 {
-            // The first copy takes no faults; where it copies nothing, shmem_write_end has the file
-            // reach to here all the same.
-            let file = world.files.get_mut(id);
-            file.size = file.size.max(at);
-        }
+        let pfn = match page_to_write(world, id, at, chunk) {
+            Ok(pfn) => pfn,
+            Err(errno) => return ends(moved.done, errno.into()),
+        };
         let mut bytes = vec![0; narrow(chunk)];
-        let (copied, stop) = copy_some(world, mm, tid, addr + done, &mut bytes);
+        let copied = copy_without_faults(world, mm, from, &mut bytes);
         let size = world.frames.page_size();
         let content = &mut world.frames.frame_mut(pfn).content;
         content.write(narrow(in_page), &bytes[..copied], size);
         // shmem_write_end
         world.frames.folio_mut(pfn).flags |= FolioFlags::DIRTY;
-        let copied = u64::try_from(copied).expect("a length fits");
+        let copied = wide(copied);
         let file = world.files.get_mut(id);
         file.size = file.size.max(at + copied);
-        done += copied;
-        match stop {
-            None => {}
-            Some(Stop::Blocked(wait)) => return Err(Stop::Blocked(wait)),
-            Some(stop) if done == 0 => return Err(stop),
-            // The next round tries the rest: the file may reach to what is read by now.
-            Some(_) if copied > 0 => {}
-            Some(_) => {
-                break;
-            }
-        }
+        moved.done += copied;
+        touches = touches_first || copied == 0;
     }
-    Ok(done)
+    Ok(moved.done)
+}
+
+/// `shmem_write_begin`: the page that bytes go to, from the cache or a new one.
+fn page_to_write(world: &mut World, id: FileId, at: u64, len: u64) -> Result<Pfn, Errno> {
+    let file = world.files.get(id);
+    let sealed = file.seals & (flag::SEAL_WRITE | flag::SEAL_FUTURE_WRITE) != 0;
+    let grows = file.seals & flag::SEAL_GROW != 0 && at + len > file.size;
+    if sealed || grows {
+        return Err(Errno::EPERM);
+    }
+    let pfn = shmem::get_or_make(world, id, at >> world.page_shift());
+    if world.frames.frame(pfn).flags.contains(FrameFlags::HWPOISON) {
+        return Err(Errno::EIO);
+    }
+    Ok(pfn)
+}
+
+/// `fault_in_iov_iter_readable`: loads from each page of a range, and fails if it can't from the first.
+/// What slept goes on at the page that it slept at.
+fn touch(
+    world: &mut World,
+    mm: &mut Mm,
+    tid: Tid,
+    (start, len): (u64, u64),
+    piece: &mut Piece,
+) -> Result<(), Stop> {
+    let page_size = world.page_size();
+    let mut at = match std::mem::take(piece) {
+        Piece::Touch(at) => at,
+        _ => start,
+    };
+    while at < start + len {
+        match reach_by_kernel(world, mm, tid, at, Kind::Load).map_err(Stop::from) {
+            Ok(_) => {}
+            Err(stop @ Stop::Blocked(_)) => {
+                *piece = Piece::Touch(at);
+                return Err(stop);
+            }
+            Err(stop) if at == start => return Err(stop),
+            Err(_) => break,
+        }
+        at = (at & !(page_size - 1)) + page_size;
+    }
+    Ok(())
+}
+
+/// `copy_folio_from_iter_atomic`: copies bytes of a program as far as its pages are there; returns how
+/// many.
+fn copy_without_faults(world: &World, mm: &mut Mm, addr: u64, buf: &mut [u8]) -> usize {
+    let mut done = 0;
+    while done < buf.len() {
+        let at = addr + wide(done);
+        let Some(pfn) = readable(world, mm, at) else {
+            break;
+        };
+        let (offset, len) = within_page(world, at, buf.len() - done);
+        let content = &world.frames.frame(pfn).content;
+        content.read(offset, &mut buf[done..done + len]);
+        done += len;
+    }
+    done
 }
 
 /// Copies bytes of a program until an access to it ends otherwise; returns how many, and how.
@@ -292,7 +355,7 @@ pub(super) fn copy_some(
 ) -> (usize, Option<Stop>) {
     let mut done = 0;
     while done < buf.len() {
-        let at = addr + u64::try_from(done).expect("a length fits");
+        let at = addr + wide(done);
         let pfn = match reach_by_kernel(world, mm, tid, at, Kind::Load) {
             Ok(pfn) => pfn,
             Err(trap) => return (done, Some(trap.into())),

@@ -7,10 +7,11 @@
 
 use space::Errno;
 
+use super::moved::{Moved, Piece};
 use super::pipe::{self, EPIPE};
-use super::rw::{checked_buffer, locked, narrow};
+use super::rw::{checked_buffer, locked, narrow, wide};
 use crate::access::within_page;
-use crate::gup::{self, Foll};
+use crate::gup::{Fast, Foll};
 use crate::lock::Lock;
 use crate::machine::{Descriptor, Fd, Machine, Mm, Tid, World};
 use crate::pipe::{BUFFERS, Buffer, PipeId};
@@ -40,25 +41,24 @@ impl Machine {
         if flags & !FLAGS != 0 {
             return Err(Errno::EINVAL.into());
         }
-        let (world, process) = self.halves(tid)?;
-        let descriptor = process.descriptor(fd)?;
-        if i64::try_from(len).is_err() {
-            return Err(Errno::EINVAL.into());
-        }
-        checked_buffer(world, addr, len)?;
-        if len == 0 {
-            return Ok(0);
-        }
-        let len = narrow(len);
-        match descriptor {
-            Descriptor::PipeRead(id) => locked(world, tid, Lock::Pipe(id), |world| {
-                pipe::read(world, &mut process.mm, tid, id, addr, len)
-            }),
-            Descriptor::PipeWrite(id) => locked(world, tid, Lock::Pipe(id), |world| {
-                to_pipe(world, &mut process.mm, tid, id, addr, len)
-            }),
-            Descriptor::File { .. } | Descriptor::Uffd(_) => Err(Errno::EBADF.into()),
-        }
+        self.moving(tid, fd, |world, mm, moved| {
+            if i64::try_from(len).is_err() {
+                return Err(Errno::EINVAL.into());
+            }
+            checked_buffer(world, addr, len)?;
+            if len == 0 {
+                return Ok(0);
+            }
+            match moved.descriptor {
+                Descriptor::PipeRead(id) => locked(world, tid, Lock::Pipe(id), |world| {
+                    pipe::read(world, mm, tid, id, (addr, len), moved)
+                }),
+                Descriptor::PipeWrite(id) => locked(world, tid, Lock::Pipe(id), |world| {
+                    to_pipe(world, mm, tid, id, (addr, len), moved)
+                }),
+                Descriptor::File { .. } | Descriptor::Uffd(_) => Err(Errno::EBADF.into()),
+            }
+        })
     }
 }
 
@@ -68,62 +68,75 @@ fn to_pipe(
     mm: &mut Mm,
     tid: Tid,
     id: PipeId,
-    addr: u64,
-    len: usize,
+    (addr, len): (u64, u64),
+    moved: &mut Moved,
 ) -> Result<u64, Stop> {
-    if world.pipes.get_mut(id).readers == 0 {
-        return Err(EPIPE.into());
+    if moved.piece == Piece::None {
+        if world.pipes.get_mut(id).readers == 0 {
+            return Err(EPIPE.into());
+        }
+        if world.pipes.get_mut(id).buffers.len() >= BUFFERS {
+            return Err(Errno::EAGAIN.into());
+        }
     }
-    let mut done = 0;
-    let result = |done: usize| Ok(u64::try_from(done).expect("a length fits"));
-    if world.pipes.get_mut(id).buffers.len() >= BUFFERS {
-        return Err(Errno::EAGAIN.into());
-    }
-    while done < len {
-        let mut batch = Vec::new();
-        let mut taken = done;
-        let mut stop = None;
-        while batch.len() < BATCH && taken < len {
-            let at = addr + u64::try_from(taken).expect("a length fits");
-            match gup::get_user_page_fast(world, mm, tid, at, Foll::empty()) {
-                Ok(pfn) => {
-                    let (offset, size) = within_page(world, at, len - taken);
-                    world.frames.get(pfn, 1);
-                    batch.push(Buffer {
-                        pfn,
-                        offset,
-                        len: size,
-                        own: false,
-                    });
-                    taken += size;
-                }
-                Err(why) => {
-                    stop = Some(why);
-                    break;
-                }
-            }
-        }
-        if let Some(Stop::Blocked(wait)) = stop {
-            put_all(world, &batch);
-            return Err(Stop::Blocked(wait));
-        }
-        if let (true, Some(why)) = (batch.is_empty(), stop) {
-            return if done > 0 { result(done) } else { Err(why) };
-        }
+    while moved.done < len {
+        let batch = match take_batch(world, mm, tid, (addr, len), moved) {
+            Ok(batch) => batch,
+            Err(Stop::Failed(_)) if moved.done > 0 => break,
+            Err(stop) => return Err(stop),
+        };
         for at in 0..batch.len() {
             let pipe = world.pipes.get_mut(id);
             if pipe.buffers.len() >= BUFFERS {
                 put_all(world, &batch[at..]);
-                return result(done);
+                return Ok(moved.done);
             }
             pipe.buffers.push_back(batch[at]);
-            done += batch[at].len;
+            moved.done += wide(batch[at].len);
         }
     }
-    result(done)
+    Ok(moved.done)
 }
 
-fn put_all(world: &mut World, buffers: &[Buffer]) {
+/// `iov_iter_get_pages2`: references of the next pages, as many as can be had at once. Those that there
+/// are stay taken while the thread sleeps for another one.
+fn take_batch(
+    world: &mut World,
+    mm: &mut Mm,
+    tid: Tid,
+    (addr, len): (u64, u64),
+    moved: &mut Moved,
+) -> Result<Vec<Buffer>, Stop> {
+    let (mut buffers, mut walk) = match std::mem::take(&mut moved.piece) {
+        Piece::Taken { buffers, walk } => (buffers, walk),
+        _ => (Vec::new(), Fast::default()),
+    };
+    let mut taken = moved.done + buffers.iter().map(|buffer| wide(buffer.len)).sum::<u64>();
+    while buffers.len() < BATCH && taken < len {
+        let pfn = match walk.page(world, mm, tid, addr + taken, Foll::empty()) {
+            Ok(pfn) => pfn,
+            Err(stop @ Stop::Blocked(_)) => {
+                moved.piece = Piece::Taken { buffers, walk };
+                return Err(stop);
+            }
+            Err(_) if !buffers.is_empty() => break,
+            Err(stop) => return Err(stop),
+        };
+        let (offset, size) = within_page(world, addr + taken, narrow(len - taken));
+        world.frames.get(pfn, 1);
+        buffers.push(Buffer {
+            pfn,
+            offset,
+            len: size,
+            own: false,
+        });
+        taken += wide(size);
+    }
+    Ok(buffers)
+}
+
+/// Gives references back that a pipe did not get.
+pub(super) fn put_all(world: &mut World, buffers: &[Buffer]) {
     for buffer in buffers {
         world.frames.put(buffer.pfn, 1);
     }

@@ -11,7 +11,7 @@
 //!    (`PageAnonExclusive`), and such a page is mapped once.
 //! 5. A page of a file is mapped where the mapping's offset says; a page of private memory in a
 //!    mapping of its family.
-//! 6. Files are referenced by the descriptors and mappings that there are, and slots of swap devices
+//! 6. Files are referenced by the descriptors, calls and mappings that there are, and slots of swap devices
 //!    by entries and page caches.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::fmt;
 use crate::entry::{Bits, Entry, SwapSlot};
 use crate::file::{Cached, FileId};
 use crate::folio::{FolioFlags, Owner, Pfn, ZERO_PFN};
-use crate::machine::{Descriptor, Machine, Mm, Pid};
+use crate::machine::{Descriptor, Machine, Mm, Pid, Progress};
 use crate::profile::CowPolicy;
 use crate::table::Slot;
 use crate::vma::{Vma, VmaFlags};
@@ -80,6 +80,13 @@ impl Machine {
     /// The first rule that does not hold.
     pub fn check(&self) -> Result<(), Violation> {
         let mut tally = Tally::default();
+        for task in self.tasks.iter().flatten() {
+            if let Some(Progress::Moving(moved)) = &task.progress
+                && let Descriptor::File { file, .. } = moved.descriptor
+            {
+                *tally.files.entry(file).or_default() += 1;
+            }
+        }
         for pid in self.pids() {
             let Ok(process) = self.process(pid) else {
                 continue;

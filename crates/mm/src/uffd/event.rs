@@ -270,10 +270,15 @@ impl Machine {
         }
         for &tid in &own {
             let progress = self.task_mut(tid).map(|task| task.progress.take());
-            if let Ok(Some(Progress::Events { rest, .. })) = progress {
-                for prepared in rest {
-                    self.abandon(prepared);
+            match progress {
+                Ok(Some(Progress::Events { rest, .. })) => {
+                    for prepared in rest {
+                        self.abandon(prepared);
+                    }
                 }
+                Ok(Some(Progress::Moving(moved))) => moved.release(self),
+                Ok(Some(Progress::ProcessVm(call))) => call.release(&mut self.world),
+                _ => {}
             }
         }
     }

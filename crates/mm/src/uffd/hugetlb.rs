@@ -137,7 +137,7 @@ fn source_is_there(
     let first = (start + done) & !(page_size - 1);
     let mut at = first;
     while at < start + done + len {
-        if !crate::access::is_readable(world, &mut process.mm, at) {
+        if crate::access::readable(world, &mut process.mm, at).is_none() {
             return Ok(false);
         }
         at += page_size;

@@ -19,7 +19,7 @@ impl Machine {
         let mut at = self.resumed_at(tid)?.unwrap_or(start);
         while at < end {
             let (world, process) = self.halves(tid)?;
-            let got = gup::get_user_page_fast(world, &mut process.mm, tid, at, Foll::empty());
+            let got = gup::Fast::default().page(world, &mut process.mm, tid, at, Foll::empty());
             let pfn = match got {
                 Ok(pfn) => pfn,
                 Err(Stop::Blocked(wait)) => {
