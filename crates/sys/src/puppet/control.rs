@@ -1,9 +1,10 @@
 //! The tool's side: starts a puppet, hands it batches, and ends it.
 #![expect(unsafe_code, reason = "forks a process that never returns")]
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use space::Errno;
 
 use super::board::{Board, Cell};
@@ -99,6 +100,10 @@ pub struct Puppet {
 impl Puppet {
     /// Makes one. It ends when the calling thread does.
     ///
+    /// It and all that it makes run on one processor, one of those that the caller may use: what the
+    /// kernel keeps for each processor, as pages on their way to the reclaim lists, would otherwise let
+    /// a call end now so and now otherwise.
+    ///
     /// # Errors
     ///
     /// Fails if there is no memory or no process to be had, or if it can't begin.
@@ -122,7 +127,21 @@ impl Puppet {
             options,
         };
         puppet.wait_born(0)?;
+        puppet.keep_to_one_processor().map_err(PuppetError::Start)?;
         Ok(puppet)
+    }
+
+    /// Puppets take turns with the processors that the caller may use.
+    fn keep_to_one_processor(&self) -> Result<(), Errno> {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        let errno = |error: rustix::io::Errno| Errno(error.raw_os_error());
+        let ours = sched_getaffinity(None).map_err(errno)?;
+        let usable: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&at| ours.is_set(at)).collect();
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        let mut one = CpuSet::new();
+        one.set(usable[turn % usable.len()]);
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed());
+        sched_setaffinity(pid, &one).map_err(errno)
     }
 
     /// Returns an empty script for this puppet's board.
