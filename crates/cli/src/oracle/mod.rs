@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 use lab::generate::Family;
 use lab::oracle::{
-    self as lab_oracle, Found, Missed, Options, Report, Row, Subject, known, missed,
+    self as lab_oracle, Disturbance, Disturbed, Found, Missed, Options, Report, Row, Subject,
+    known, missed,
 };
 use serde::Serialize;
 
@@ -36,7 +37,8 @@ struct ReportJson {
     steps_per_second: f64,
     success_percent: f64,
     lost: Vec<String>,
-    disturbed: u64,
+    disturbed: usize,
+    disturbed_programs: Vec<DisturbedJson>,
     found: Vec<FoundJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     coverage: Option<Vec<RowJson>>,
@@ -52,6 +54,16 @@ struct FoundJson {
     family: Family,
     seed: u64,
     times: u64,
+    what: String,
+    program: String,
+}
+
+/// A program that was not compared.
+#[derive(Debug, Serialize)]
+struct DisturbedJson {
+    number: u64,
+    family: Family,
+    seed: u64,
     what: String,
     program: String,
 }
@@ -126,7 +138,7 @@ fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
     shown?;
     print(args, &subject, seed, &report, out)?;
     Ok(Outcome::found_if(
-        report.divergences > 0 || !report.lost.is_empty(),
+        report.divergences > 0 || !report.lost.is_empty() || report.is_disturbed(),
     ))
 }
 
@@ -190,6 +202,13 @@ fn print(
             what: found.divergence.to_string(),
             program: found.program.to_string(),
         };
+        let disturbed = |one: &Disturbed| DisturbedJson {
+            number: one.number,
+            family: one.family,
+            seed: one.seed,
+            what: one.to_string(),
+            program: one.program.to_string(),
+        };
         let row = |row: Row| RowJson {
             operation: row.operation,
             outcome: row.ending.to_string(),
@@ -218,7 +237,8 @@ fn print(
             profile: subject.name(),
             steps_per_second: rate,
             lost: report.lost.iter().map(ToString::to_string).collect(),
-            disturbed: report.disturbed,
+            disturbed: report.disturbed.len(),
+            disturbed_programs: report.disturbed.iter().map(disturbed).collect(),
             success_percent: report.coverage.success_percent(),
             found: report.found.iter().map(found).collect(),
             coverage: args
@@ -251,13 +271,7 @@ fn print(
     for lost in &report.lost {
         writeln!(out, "{} {lost}", paint(BAD, "lost:"))?;
     }
-    if report.disturbed > 0 {
-        writeln!(
-            out,
-            "{} programs were not compared: others used the machine's huge pages meanwhile",
-            count(report.disturbed)
-        )?;
-    }
+    disturbed(report, out)?;
     let percent = report.coverage.success_percent();
     writeln!(
         out,
@@ -267,6 +281,23 @@ fn print(
         count(report.programs),
         count(report.divergences)
     )?;
+    Ok(())
+}
+
+/// Programs that were not compared: each with its seed, and the first that parted once with its text.
+fn disturbed(report: &Report, out: &mut Out) -> Result<()> {
+    for one in &report.disturbed {
+        writeln!(out, "{} {one}", paint(DIM, "not compared:"))?;
+    }
+    let mut all = report.disturbed.iter();
+    if let Some(first) = all.find(|one| matches!(one.why, Disturbance::Once(_))) {
+        writeln!(out, "{}", first.program)?;
+    }
+    if report.is_disturbed() {
+        let most = as_f64(Report::DISTURBED_MAX) / 10.0;
+        let too_many = paint(BAD, "too many programs were not compared");
+        writeln!(out, "{too_many}: more than {most:.0} % of all")?;
+    }
     Ok(())
 }
 

@@ -17,5 +17,6 @@ pub use known::{KNOWN, Known, known};
 pub use listed::{Missed, missed};
 pub use profile::{Subject, SubjectError};
 pub use reach::reach;
-pub use run::{Found, Lost, Options, OracleError, Report, run};
+pub use run::{Disturbed, Found, Lost, Options, OracleError, Report, run};
 pub use shrink::shrink;
+pub use worker::Disturbance;

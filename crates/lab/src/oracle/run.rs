@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::watch::{Work, watch};
-use super::worker::{Draw, Drawn, End, Pool, Ran, Worker};
+use super::worker::{Disturbance, Draw, Drawn, End, Pool, Ran, Worker};
 use super::{Coverage, Divergence, Subject, shrink};
 use crate::compare::Allowances;
 use crate::generate::Family;
@@ -110,6 +110,40 @@ impl fmt::Display for Lost {
     }
 }
 
+/// A program that was not compared, since others use the machine's huge pages, too.
+#[derive(Clone, Debug)]
+pub struct Disturbed {
+    /// Which program of the run it was, from 0.
+    pub number: u64,
+    /// Its family.
+    pub family: Family,
+    /// Its seed.
+    pub seed: u64,
+    /// The program, for who wants to look.
+    pub program: Program,
+    /// Why it was not.
+    pub why: Disturbance,
+}
+
+impl fmt::Display for Disturbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            family,
+            seed,
+            why,
+            ..
+        } = self;
+        write!(f, "program {number}, {seed} of family {}: ", family.name())?;
+        match why {
+            Disturbance::Pool => f.write_str("others used the machine's huge pages meanwhile"),
+            Disturbance::Once(divergence) => {
+                write!(f, "it parted once and did not again: {divergence}")
+            }
+        }
+    }
+}
+
 /// What a run found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -125,12 +159,24 @@ pub struct Report {
     pub found: Vec<Found>,
     /// Programs that came to no end.
     pub lost: Vec<Lost>,
-    /// Programs that were not compared, since others used the machine's huge pages meanwhile.
-    pub disturbed: u64,
+    /// Programs that were not compared, since others use the machine's huge pages, too.
+    pub disturbed: Vec<Disturbed>,
     /// What was reached.
     pub coverage: Coverage,
     /// What was allowed.
     pub allowances: Allowances,
+}
+
+impl Report {
+    /// How many of a thousand programs may be disturbed in a run that counts.
+    pub const DISTURBED_MAX: u64 = 10;
+
+    /// Tells whether more programs were disturbed than a run may have: then it shows too little of
+    /// what uses huge pages. One alone is never too many.
+    pub fn is_disturbed(&self) -> bool {
+        let disturbed = u64::try_from(self.disturbed.len()).unwrap_or(u64::MAX);
+        disturbed > 1 && disturbed.saturating_mul(1000) > self.programs * Self::DISTURBED_MAX
+    }
 }
 
 /// Runs the oracle. `found` hears of each kind of divergence, shrunk.
@@ -219,10 +265,10 @@ impl Tally {
             allowances,
         } = ran;
         let Drawn {
+            number,
             family,
             seed,
             program,
-            ..
         } = drawn;
         let report = &mut self.report;
         report.coverage.add(&coverage);
@@ -231,7 +277,13 @@ impl Tally {
         report.programs += u64::from(!matches!(end, End::Refused));
         match end {
             End::Same | End::Refused => {}
-            End::Disturbed => report.disturbed += 1,
+            End::Disturbed(why) => report.disturbed.push(Disturbed {
+                number,
+                family,
+                seed,
+                program,
+                why,
+            }),
             End::Lost(why) => report.lost.push(Lost { family, seed, why }),
             End::Parted(divergence) => {
                 report.divergences += 1;

@@ -75,8 +75,18 @@ pub(super) enum End {
     Lost(KernelError),
     /// It names what no program may: it was not run.
     Refused,
-    /// Somebody else used the machine's huge pages meanwhile.
-    Disturbed,
+    /// It uses the machine's huge pages, and could not be compared.
+    Disturbed(Disturbance),
+}
+
+/// Why a program that uses the machine's huge pages was not compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// Somebody else used them, each time that it was run.
+    Pool,
+    /// Nobody else was seen to use them. The two parted like this once, and did not when the program
+    /// was run again.
+    Once(Divergence),
 }
 
 /// A program that was run.
@@ -193,23 +203,30 @@ impl<'a> Worker<'a> {
         for _ in 0..POOL_TRIES {
             let before = self.pool.is_whole_soon();
             self.forget();
-            let end = self.once(program);
-            let parted = match end {
-                End::Parted(_) => true,
-                End::Same => false,
+            let divergence = match self.once(program) {
+                End::Parted(divergence) => Some(divergence),
+                End::Same => None,
                 other => return other,
             };
             if !before || !self.pool.is_whole_soon() {
                 continue;
             }
+            let Some(divergence) = divergence else {
+                return End::Same;
+            };
             // Pages that were taken and given back in between leave no trace: what parts does so
             // again.
-            if !parted || matches!(self.once(program), End::Parted(_)) {
-                return end;
-            }
+            return match self.once(program) {
+                End::Parted(_) => End::Parted(divergence),
+                _ => self.disturbed(Disturbance::Once(divergence)),
+            };
         }
+        self.disturbed(Disturbance::Pool)
+    }
+
+    fn disturbed(&mut self, why: Disturbance) -> End {
         self.forget();
-        End::Disturbed
+        End::Disturbed(why)
     }
 
     /// What was counted for a program that does not count.
