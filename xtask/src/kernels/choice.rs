@@ -34,6 +34,7 @@ pub(super) struct LeftOut {
 const LIVE: &str = "onionskin tests/live";
 const COMMAND: &str = "onionskin-cli tests/cli";
 const ORACLE: &str = "onionskin-lab tests/oracle";
+const RANDOM: &str = "onionskin-lab tests/random";
 
 /// It repeats something at moments that nobody chose.
 const REPEATS: &str =
@@ -73,6 +74,7 @@ const LEFT_OUT: &[LeftOut] = &[
     LeftOut::new(COMMAND, "the_demo_goes_through", LONG),
     LeftOut::new(ORACLE, "a_wrong_model_is_found", OURS),
     LeftOut::new(ORACLE, "all_that_is_listed_is_reached", OURS),
+    LeftOut::new(RANDOM, "a_fresh_seed_finds_nothing_new", REPEATS),
 ];
 
 impl Extent {
