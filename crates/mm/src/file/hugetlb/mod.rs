@@ -394,10 +394,10 @@ pub(crate) fn copy_folio(world: &mut World, from: Pfn, to: Pfn) {
     }
 }
 
-/// The addresses of the huge pages in `start..end`.
+/// Addresses in the huge pages of `start..end`, of which the first and the last may be there in part.
 fn pages(vma: &View, start: u64, end: u64) -> impl Iterator<Item = u64> + use<> {
     let size = 1_u64 << vma.page_shift;
-    let count = (end - start) >> vma.page_shift;
+    let count = (end - start).div_ceil(size);
     (0..count).map(move |page| start + page * size)
 }
 
