@@ -22,6 +22,7 @@ use crate::swap::Swap;
 use crate::table::PageTables;
 use crate::uffd::{Prepared, UffdId, Uffds};
 use crate::vma::anon_vma::AnonVmas;
+use crate::vma::merge::Proposal;
 use crate::vma::{Vma, VmaFlags, VmaMap};
 
 /// A process.
@@ -401,6 +402,25 @@ impl Machine {
             Some(Some(task)) => Ok(task),
             _ => Err(Errno::ESRCH),
         }
+    }
+}
+
+impl Mm {
+    /// `vma_modify`: gives a part of a mapping what is proposed. Huge entries across its ends are split
+    /// (`vma_adjust_trans_huge`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`VmaMap::modify`].
+    pub(crate) fn modify(
+        &mut self,
+        world: &mut World,
+        index: usize,
+        proposal: &Proposal,
+    ) -> Result<usize, Errno> {
+        let modified = self.vmas.modify(world, index, proposal);
+        crate::thp::apply_cuts(world, self);
+        modified
     }
 }
 

@@ -143,6 +143,6 @@ fn fixup(
     }
     let mut proposal = Proposal::of(vma, start, end, world.page_shift());
     proposal.flags = flags;
-    mm.vmas.modify(world, index, &proposal)?;
+    mm.modify(world, index, &proposal)?;
     Ok(())
 }

@@ -127,7 +127,7 @@ fn fixup(
     }
     let mut proposal = Proposal::of(vma, range.start, range.end, page_shift);
     proposal.flags = new;
-    let index = mm.vmas.modify(world, index, &proposal)?;
+    let index = mm.modify(world, index, &proposal)?;
     let vma = mm.vmas.at(index);
     let view = vma.view();
     let change = Change::Protection {

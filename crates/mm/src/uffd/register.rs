@@ -132,7 +132,7 @@ fn register_range(
             let mut proposal = Proposal::of(vma, at.max(vma.start), end.min(vma.end), page_shift);
             proposal.flags = (vma.flags - VmaFlags::UFFD) | flags;
             proposal.uffd = Some(uffd);
-            let index = mm.vmas.modify(world, index, &proposal)?;
+            let index = mm.modify(world, index, &proposal)?;
             at = mm.vmas.at(index).end;
         }
         if at >= end {

@@ -80,5 +80,5 @@ pub(super) fn clear(
     if view.has(VmaFlags::UFFD_RWP) {
         super::rwprotect::protect_range(world, mm, &view, start, end, false);
     }
-    mm.vmas.modify(world, index, &proposal)
+    mm.modify(world, index, &proposal)
 }

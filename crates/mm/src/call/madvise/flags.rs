@@ -18,7 +18,7 @@ pub(super) fn set(world: &mut World, mm: &mut Mm, part: &Part) -> Result<(), Err
     let vma = mm.vmas.at(index);
     let mut proposal = Proposal::of(vma, part.start, part.end, page_shift);
     proposal.flags = flags;
-    mm.vmas.modify(world, index, &proposal)?;
+    mm.modify(world, index, &proposal)?;
     Ok(())
 }
 

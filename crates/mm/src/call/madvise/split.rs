@@ -18,7 +18,7 @@ pub(super) fn split(world: &mut World, mm: &mut Mm, part: &Part) -> Result<(), E
     let page_shift = world.page_shift();
     let mut proposal = Proposal::of(mm.vmas.at(index), part.start, part.end, page_shift);
     proposal.flags = flags;
-    let index = mm.vmas.modify(world, index, &proposal)?;
+    let index = mm.modify(world, index, &proposal)?;
     if world.profile.hgm.is_some_and(|hgm| hgm.always_small) {
         let view = mm.vmas.at(index).view();
         zap_range(world, mm, &view, part.start, part.end, Zap::DISCARD);
