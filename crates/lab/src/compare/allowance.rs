@@ -1,5 +1,7 @@
 //! What a kernel may do either way.
 
+use space::Errno;
+
 use crate::outcome::Answer;
 use crate::program::{Advice, Op, Step};
 
@@ -15,7 +17,7 @@ pub struct Allowance {
 }
 
 /// Every allowance.
-const ALL: &[Allowance] = &[ENDLESS_GUARD];
+const ALL: &[Allowance] = &[ENDLESS_GUARD, NO_HUGE_PAGE];
 
 /// `MADV_GUARD_INSTALL` over write-protection markers of a file mapping.
 const ENDLESS_GUARD: Allowance = Allowance {
@@ -23,6 +25,14 @@ const ENDLESS_GUARD: Allowance = Allowance {
     reason: "zapping leaves a uffd-wp marker where a registered file mapping is cleared, and \
              installing guards wants empty entries: the call starts again for ever",
     source: "6.18 mm/madvise.c madvise_guard_install, mm/memory.c zap_install_uffd_wp_if_needed",
+};
+
+/// `MADV_COLLAPSE` on a machine whose memory lies in pieces.
+const NO_HUGE_PAGE: Allowance = Allowance {
+    name: "no-huge-page",
+    reason: "MADV_COLLAPSE ends with ENOMEM where no memory lies together that is large enough; what it \
+             had collapsed before is not told, and the program ends here",
+    source: "6.18 mm/khugepaged.c alloc_charge_folio, madvise_collapse_errno",
 };
 
 /// The allowances with how often each was needed.
@@ -56,6 +66,15 @@ impl Allowances {
         let index = ALL.iter().position(|known| known == allowance);
         self.hits[index.expect("an allowance of the list")] += 1;
         true
+    }
+
+    /// Tells whether the two can't be compared any more behind this step, though neither is wrong.
+    pub(crate) fn ends(&mut self, step: &Step, kernel: Answer, model: Answer) -> bool {
+        let collapse = Advice::of("collapse");
+        kernel == Answer::Errno(Errno::ENOMEM)
+            && model != kernel
+            && matches!(step.op, Op::Madvise { advice, .. } if advice == collapse)
+            && self.hit(&NO_HUGE_PAGE)
     }
 
     /// Tells whether the kernel and the model may give these answers.

@@ -141,6 +141,9 @@ impl Checker {
                 .map_err(|difference| divergence(program, index, difference));
             }
             let shown = model.step(step, Some(seen));
+            if self.allowances.ends(step, seen.answer, shown.answer) {
+                return Ok(());
+            }
             compare(step, seen, &shown, &mut self.allowances)
                 .map_err(|difference| divergence(program, index, difference))?;
             model.verify().map_err(|violation| {

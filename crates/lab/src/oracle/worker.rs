@@ -15,7 +15,7 @@ use crate::compare::Allowances;
 use crate::generate::{self, Family, Random};
 use crate::kernel::{Kernel, KernelError, PuppetError};
 use crate::outcome::Outcome;
-use crate::program::{MapFlags, MemfdFlags, Op, Program};
+use crate::program::{HugePages, MapFlags, MemfdFlags, Op, Program};
 
 /// How long to wait for a pool that others use, and how often a program is run anew for it.
 const POOL_WAIT: Duration = Duration::from_secs(2);
@@ -197,7 +197,13 @@ impl<'a> Worker<'a> {
     /// Runs a program on both sides.
     pub(super) fn try_out(&mut self, program: &Program) -> End {
         if !uses_pool(program) {
-            return self.once(program);
+            return match self.once(program) {
+                // A fault makes a small page where no memory lies together that is large enough.
+                End::Parted(divergence) if program.huge == HugePages::On => {
+                    self.again(program, divergence)
+                }
+                end => end,
+            };
         }
         let _alone = self.pool.take();
         for _ in 0..POOL_TRIES {
@@ -216,12 +222,17 @@ impl<'a> Worker<'a> {
             };
             // Pages that were taken and given back in between leave no trace: what parts does so
             // again.
-            return match self.once(program) {
-                End::Parted(_) => End::Parted(divergence),
-                _ => self.disturbed(Disturbance::Once(divergence)),
-            };
+            return self.again(program, divergence);
         }
         self.disturbed(Disturbance::Pool)
+    }
+
+    /// Runs a program again that parted, to see whether it does so again.
+    fn again(&mut self, program: &Program, divergence: Divergence) -> End {
+        match self.once(program) {
+            End::Parted(_) => End::Parted(divergence),
+            _ => self.disturbed(Disturbance::Once(divergence)),
+        }
     }
 
     fn disturbed(&mut self, why: Disturbance) -> End {
