@@ -110,6 +110,8 @@ pub struct Model {
     /// The addresses that steps returned.
     chosen: Vec<Option<u64>>,
     files: FileNames,
+    /// What lanes wait for that one step had go on and that sleep again: each step's.
+    at_once: Vec<Vec<Wait>>,
 }
 
 impl Model {
@@ -132,6 +134,7 @@ impl Model {
             ring_slots: BTreeMap::new(),
             chosen: Vec::with_capacity(program.steps.len()),
             files: FileNames::default(),
+            at_once: Vec::new(),
         }
     }
 
@@ -168,6 +171,9 @@ impl Model {
             Answer::Value(address) => Some(address),
             _ => None,
         });
+        if let (Op::ReadEvent { context, .. }, Some(seen)) = (&step.op, seen) {
+            self.prefer(tid, *context, &seen.outputs);
+        }
         let shown = self.carry_out(tid, &step.op, choice);
         let mut outcome = self.outcome(lane, index, &step.op, shown);
         outcome.woken = self.wake(index);
@@ -223,17 +229,27 @@ impl Model {
     /// Has lanes that slept go on, until none can.
     fn wake(&mut self, now: usize) -> Vec<(u8, Answer, Vec<Output>)> {
         let mut woken = Vec::new();
+        let mut again = Vec::new();
         loop {
             let before = woken.len();
-            self.wake_each(now, &mut woken);
+            self.wake_each(now, &mut woken, &mut again);
             // A lane that went on may have let go of a lock that another one waits for.
             if woken.len() == before {
-                return woken;
+                break;
             }
         }
+        if again.len() > 1 {
+            self.at_once.push(again);
+        }
+        woken
     }
 
-    fn wake_each(&mut self, now: usize, woken: &mut Vec<(u8, Answer, Vec<Output>)>) {
+    fn wake_each(
+        &mut self,
+        now: usize,
+        woken: &mut Vec<(u8, Answer, Vec<Output>)>,
+        again: &mut Vec<Wait>,
+    ) {
         for lane in 0..LANES {
             let Lane::Asleep {
                 tid,
@@ -253,6 +269,8 @@ impl Model {
             if outcome.answer != Answer::Blocked {
                 let lane = u8::try_from(lane).expect("lanes are few");
                 woken.push((lane, outcome.answer, outcome.outputs));
+            } else if let Lane::Asleep { wait, .. } = self.lanes[lane] {
+                again.push(wait);
             }
         }
     }
