@@ -12,15 +12,16 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long to wait for another run.
-const WAIT: Duration = Duration::from_secs(20);
+/// How long to wait for another run, unless there is a reason for another time.
+pub const WAIT: Duration = Duration::from_secs(20);
 /// How many pages of the default size there are.
 const POOL: &str = "/proc/sys/vm/nr_hugepages";
-/// The numbers of the pool of 2 MiB.
-const NUMBERS: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+/// The pools of all sizes.
+const POOLS: &str = "/sys/kernel/mm/hugepages";
 
 /// What the lender does with a pool and a number of pages. Its standard error is the lock, which
 /// is free again when it ends.
@@ -53,18 +54,18 @@ pub enum LoanError {
 pub struct Loan(Child);
 
 impl Loan {
-    /// Borrows this many huge pages, or as many as there are.
+    /// Borrows this many huge pages, or as many as there are; waits so long for another run.
     ///
     /// # Errors
     ///
     /// Fails if this process may not, or if another run does not give them back in time.
-    pub fn take(pages: u64) -> Result<Self, LoanError> {
+    pub fn take(pages: u64, wait: Duration) -> Result<Self, LoanError> {
         let lock = File::options()
             .read(true)
             .write(true)
             .open(POOL)
             .map_err(LoanError::Pool)?;
-        wait_for(&lock)?;
+        wait_for(&lock, wait)?;
         // Pages beyond the pool's size become part of it first.
         let mut command = lender(POOL, pages + number("surplus_hugepages"));
         let lender = command.stderr(lock).spawn().map_err(LoanError::Lender)?;
@@ -101,9 +102,9 @@ fn lender(pool: &str, pages: u64) -> Command {
 }
 
 /// Waits until nobody else has the pool.
-fn wait_for(pool: &File) -> Result<(), LoanError> {
+fn wait_for(pool: &File, wait: Duration) -> Result<(), LoanError> {
     const PAUSE: Duration = Duration::from_millis(50);
-    let deadline = Instant::now() + WAIT;
+    let deadline = Instant::now() + wait;
     loop {
         match pool.try_lock() {
             Ok(()) => return Ok(()),
@@ -130,13 +131,33 @@ pub fn overcommit() -> u64 {
 }
 
 fn number(name: &str) -> u64 {
-    let text = fs::read_to_string(format!("{NUMBERS}/{name}")).unwrap_or_default();
+    /// The folder of the default size.
+    static FOLDER: OnceLock<String> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        format!("{POOLS}/hugepages-{}kB", default_kib(&text).unwrap_or(2048))
+    });
+    let text = fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+/// The default size of huge pages, in KiB, from the text of `/proc/meminfo`.
+fn default_kib(meminfo: &str) -> Option<u64> {
+    let mut lines = meminfo.lines();
+    let size = lines.find_map(|line| line.strip_prefix("Hugepagesize:"))?;
+    size.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_size_is_read() {
+        let text = "Hugetlb:           16384 kB\nHugepagesize:      32768 kB\n";
+        assert_eq!(default_kib(text), Some(32768));
+        assert_eq!(default_kib("MemTotal: 1 kB\n"), None);
+    }
 
     #[test]
     fn only_what_was_taken_is_given_back() {

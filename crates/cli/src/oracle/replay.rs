@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lab::kernel::Kernel;
 use lab::model::Model;
 use lab::oracle::{Checker, Subject};
@@ -47,6 +47,12 @@ pub(crate) fn run(args: &OracleReplay, out: &mut Out) -> Result<Outcome> {
         (Some(name), SideArg::Mm) => Subject::nowhere(name)?,
         (name, _) => Subject::of_this_machine(name.as_deref())?,
     };
+    if args.on == SideArg::Both && program.uses_pool() && subject.lacks_pool() {
+        bail!(
+            "another run works with the machine's huge pages, which this program uses: try again \
+             when it has ended"
+        );
+    }
     let kernel = match args.on {
         SideArg::Mm => None,
         SideArg::Kernel | SideArg::Both => Some(Kernel::new(subject.geometry).run(&program)?),

@@ -11,7 +11,7 @@ use super::Features;
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::outcome::Outcome;
-use crate::pool::{Loan, LoanError};
+use crate::pool::{Loan, LoanError, WAIT};
 use crate::program::{Geometry, Program};
 
 /// How many huge pages cases may have at once.
@@ -49,7 +49,7 @@ impl LiveKernel {
             kernel: Kernel::new(geometry),
             features: Features::default(),
             geometry,
-            pool: Loan::take(HUGE_PAGES),
+            pool: Loan::take(HUGE_PAGES, WAIT),
         };
         live.features = Features::of(&mut |program| live.kernel.run(program).ok(), geometry);
         live

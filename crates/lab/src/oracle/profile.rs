@@ -4,6 +4,7 @@
 //! where that is not x86_64: `6.18`, `6.12-arm64`, `6.18-arm64-16k`.
 
 use std::fs;
+use std::time::Duration;
 
 use mm::profile::{HugePool, ThpMode};
 use mm::{Arch, Kernel, Profile};
@@ -57,6 +58,16 @@ impl Subject {
     ///
     /// Fails for an unknown name, or where another kernel runs.
     pub fn of_this_machine(name: Option<&str>) -> Result<Self, SubjectError> {
+        Self::waiting(name, pool::WAIT)
+    }
+
+    /// As [`of_this_machine`](Self::of_this_machine), but waits so long for huge pages that another
+    /// run has.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn waiting(name: Option<&str>, wait: Duration) -> Result<Self, SubjectError> {
         let (release, arch) = (release(), running_arch());
         let kernel = nearest(&release);
         if let Some(asked) = name {
@@ -68,7 +79,7 @@ impl Subject {
                 });
             }
         }
-        let loan = Loan::take(HUGE_PAGES);
+        let loan = Loan::take(HUGE_PAGES, wait);
         let mut profile = Profile::new(kernel, arch);
         let geometry = geometry_of(arch);
         profile.soft_dirty = has_soft_dirty(geometry);
@@ -79,8 +90,8 @@ impl Subject {
         profile.swap_pages = swap_pages(geometry.page);
         profile.thp = thp_mode();
         let (pages, overcommit) = match &loan {
-            Ok(_) => (pool::available(), pool::overcommit()),
-            Err(_) => (0, 0),
+            Err(LoanError::Busy) => (0, 0),
+            Ok(_) | Err(_) => (pool::available(), pool::overcommit()),
         };
         profile.huge_pools = vec![HugePool {
             shift: geometry.huge.trailing_zeros(),
@@ -149,7 +160,13 @@ impl Subject {
     pub fn has_whole_pool(&self) -> bool {
         let mut pools = self.profile.huge_pools.iter();
         let now = (pool::available(), pool::overcommit(), pool::reserved());
-        pools.all(|pool| pool.pages == 0 || now == (pool.pages, pool.overcommit, self.reserved))
+        pools.all(|pool| now == (pool.pages, pool.overcommit, self.reserved))
+    }
+
+    /// Tells whether another run has the huge pages: what a program sees of the pool then is that
+    /// run's, and nothing to compare with.
+    pub fn lacks_pool(&self) -> bool {
+        matches!(self.loan_error(), Some(LoanError::Busy)) && !self.has_whole_pool()
     }
 
     /// Tells whether the kernel has something that a program needs, by name. With `!`, whether it

@@ -73,6 +73,16 @@ impl Step {
 }
 
 impl Program {
+    /// Tells whether it uses huge pages of the machine's pool.
+    pub fn uses_pool(&self) -> bool {
+        let (map, memfd) = (MapFlags::of(&["hugetlb"]), MemfdFlags::of(&["hugetlb"]));
+        self.steps.iter().any(|step| match step.op {
+            Op::Mmap { flags, .. } => flags.0 & map.0 != 0,
+            Op::Memfd { flags, .. } => flags.0 & memfd.0 != 0,
+            _ => false,
+        })
+    }
+
     /// Takes steps out. The others still name the same steps.
     pub(crate) fn leave_out(&mut self, steps: std::ops::Range<usize>) {
         let number = |step: usize| u32::try_from(step).unwrap_or(u32::MAX);
@@ -114,5 +124,21 @@ impl Default for Program {
             needs: Vec::new(),
             steps: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_uses_the_pool_is_known() {
+        let uses = |line: &str| {
+            let program: Program = format!("onionskin program 1\n{line}\n").parse().unwrap();
+            program.uses_pool()
+        };
+        assert!(uses("memfd f0 sealing|hugetlb"));
+        assert!(uses("mmap @0 1p r private|anon|hugetlb - 0"));
+        assert!(!uses("mmap @0 1p r private|anon - 0"));
     }
 }
