@@ -7,13 +7,15 @@ use crate::process;
 use crate::workspace::{Workspace, cargo};
 
 /// Files of the model that say nothing about what Linux does, or of machines that no oracle run
-/// sees: checks of the model itself, the engine's view of it, another architecture, a later kernel.
+/// sees: checks of the model itself, the engine's view of it, another architecture, a later kernel,
+/// a design that is in no kernel (high-granularity mapping).
 const LEFT_OUT: &[&str] = &[
     "crates/mm/src/invariant/*",
     "crates/mm/src/space.rs",
     "crates/mm/src/space/*",
     "crates/mm/src/entry/arm64.rs",
     "crates/mm/src/uffd/rwprotect.rs",
+    "crates/mm/src/file/hugetlb/hgm*.rs",
     "crates/mm/src/*tests.rs",
     "crates/mm/src/**/tests.rs",
 ];
@@ -43,18 +45,29 @@ pub(super) fn list(workspace: &Workspace) -> Result<Vec<Fault>> {
 
 fn parse(text: &str) -> Result<Vec<Fault>> {
     let list: Vec<Value> = serde_json::from_str(text)?;
-    let string = |value: &Value| {
-        let text = value.as_str();
-        text.map(str::to_owned).context("a fault without a text")
-    };
     list.iter()
         .map(|fault| {
+            let file = string(&fault["file"])?;
             Ok(Fault {
-                name: string(&fault["name"])?,
-                patch: string(&fault["diff"])?,
+                name: string(&fault["name"])?.to_owned(),
+                patch: patch(file, string(&fault["diff"])?)?,
             })
         })
         .collect()
+}
+
+fn string(value: &Value) -> Result<&str> {
+    value.as_str().context("a fault without a text")
+}
+
+/// A patch that git takes: the header of cargo-mutants' has the fault's name in it.
+fn patch(file: &str, diff: &str) -> Result<String> {
+    let begin = diff.find("\n@@").context("a fault that changes nothing")? + 1;
+    let end = if diff.ends_with('\n') { "" } else { "\n" };
+    Ok(format!(
+        "--- a/{file}\n+++ b/{file}\n{}{end}",
+        &diff[begin..]
+    ))
 }
 
 /// Puts faults into an order that the seed determines (splitmix64, Fisher and Yates).
@@ -82,10 +95,12 @@ mod tests {
 
     #[test]
     fn what_cargo_mutants_lists_is_read() {
-        let text = r#"[{"name": "a.rs:1: replace", "diff": "--- a", "genre": "FnValue"}]"#;
+        let text = r#"[{"name": "a.rs:1: replace", "file": "a.rs",
+            "diff": "--- a.rs\n+++ replace x with y\n@@ -1 +1 @@\n-x\n+y\n"}]"#;
         let faults = parse(text).unwrap();
         assert_eq!(faults[0].name, "a.rs:1: replace");
-        assert_eq!(faults[0].patch, "--- a");
+        let patch = "--- a/a.rs\n+++ b/a.rs\n@@ -1 +1 @@\n-x\n+y\n";
+        assert_eq!(faults[0].patch, patch);
         assert!(parse("[{}]").is_err());
     }
 

@@ -2,18 +2,18 @@
 //!
 //! It draws faults at random, from a stated seed, from all that cargo-mutants generates over the
 //! model's semantic modules. Each is made in a copy of the workspace, built, and examined
-//! (`crates/lab/examples/examine.rs`): conformance cases on the model, regression files, and random
-//! programs for as long as asked. A fault is found if that shows anything that the model without it
-//! does not show, or if it never comes back.
+//! (`crates/lab/examples/examine.rs`): regression files, random programs for as long as asked, and
+//! conformance cases on the model. A fault is found as soon as that shows anything that the model
+//! without it does not show, or if it never comes back.
 //!
 //! Results are kept in `target/mutate`, so that a run that was stopped goes on where it was; a line
 //! `cargo xtask mutate` with other numbers begins anew. `docs/mm/mutations.md` is written from them.
 
+mod examination;
 mod fault;
 mod page;
 mod tree;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -23,7 +23,7 @@ use crate::process;
 use crate::workspace::{Workspace, cargo};
 use fault::Fault;
 use page::{End, Examined};
-use tree::Tree;
+use tree::{Baseline, Tree};
 
 /// Arguments of `cargo xtask mutate`.
 #[derive(Args)]
@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Stop after this many minutes; the next run goes on.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Examine anew what was not found: with better programs, it may be.
+    #[arg(long)]
+    again: bool,
     /// Install cargo-mutants if it is missing.
     #[arg(long)]
     install: bool,
@@ -58,7 +61,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let tree = Tree::new(workspace)?;
     let name = format!("{}-{}", options.seed, options.seconds);
     let mut known = tree.results(&name)?;
+    if options.again {
+        known.retain(|_, end| end.is_found() || *end == End::Unbuildable);
+    }
     let baseline = baseline(&tree, options, &name)?;
+    println!("without a fault: {} steps", baseline.steps);
+    for line in &baseline.wrong {
+        println!("without a fault: {line}");
+    }
     let mut examined: Vec<Examined> = Vec::new();
     for fault in faults {
         if examined.len() >= options.faults {
@@ -84,7 +94,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         }
     }
     let share = page::share(&examined);
-    let page = page::text(&examined, options.seed, options.seconds);
+    let page = page::text(&examined, options.seed, options.seconds, &baseline);
     let path = workspace.root.join("docs/mm/mutations.md");
     std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
     println!(
@@ -96,36 +106,39 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
 }
 
 /// What the model shows without a fault, from three times as many programs.
-fn baseline(tree: &Tree, options: &Options, name: &str) -> Result<BTreeSet<String>> {
-    if let Some(lines) = tree.baseline(name)? {
-        return Ok(lines);
+fn baseline(tree: &Tree, options: &Options, name: &str) -> Result<Baseline> {
+    if !options.again
+        && let Some(baseline) = tree.baseline(name)?
+    {
+        return Ok(baseline);
     }
     if !tree.build()? {
         bail!("the workspace does not build without a fault");
     }
     let seconds = 3 * options.seconds;
-    let Some(lines) = tree.examine(seconds, options.seed, |_| true)? else {
-        bail!("the examination of the model without a fault does not end");
+    let said = tree.examine(seconds, options.seed, |_| true)?;
+    let Some(steps) = said.steps else {
+        let how = said.broke.unwrap_or_default();
+        bail!("the examination of the model without a fault {how}");
     };
-    tree.note_baseline(name, &lines)?;
-    Ok(lines.into_iter().collect())
+    let baseline = Baseline {
+        steps,
+        wrong: said.wrong.into_iter().collect(),
+    };
+    tree.note_baseline(name, &baseline)?;
+    Ok(baseline)
 }
 
-fn examine(
-    tree: &Tree,
-    options: &Options,
-    fault: &Fault,
-    baseline: &BTreeSet<String>,
-) -> Result<End> {
+fn examine(tree: &Tree, options: &Options, fault: &Fault, baseline: &Baseline) -> Result<End> {
     tree.apply(fault)?;
     let end = if tree.build()? {
-        let is_known = |line: &str| baseline.contains(line) || line.starts_with("done ");
-        match tree.examine(options.seconds, options.seed, is_known)? {
-            None => End::Endless,
-            Some(lines) => match lines.into_iter().find(|line| !is_known(line)) {
-                Some(line) => End::Found(line),
-                None => End::Survived,
-            },
+        let is_known = |line: &str| baseline.wrong.contains(line);
+        let said = tree.examine(options.seconds, options.seed, is_known)?;
+        let new = said.wrong.into_iter().find(|line| !is_known(line));
+        match (new, said.broke) {
+            (Some(line), _) => End::Found(line),
+            (None, Some(how)) => End::Broke(how),
+            (None, None) => End::Survived,
         }
     } else {
         End::Unbuildable

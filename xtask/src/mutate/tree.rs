@@ -1,23 +1,18 @@
 //! The copy of the workspace that faults are made in, and what is kept beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::examination::{self, Said};
 use super::fault::Fault;
 use super::page::End;
-use crate::process;
 use crate::workspace::{Workspace, cargo};
-
-/// How long an examination may take beside its random programs.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A copy of the workspace.
 pub(super) struct Tree {
@@ -75,9 +70,15 @@ impl Tree {
         command
     }
 
-    /// Builds the examination; tells whether it compiles.
+    /// Builds the examination; tells whether it compiles. The model is built for a short build that
+    /// is quick enough: it runs for half a minute and is built anew for each fault.
     pub(super) fn build(&self) -> Result<bool> {
         let mut command = self.cargo();
+        for package in ["onionskin-mm", "onionskin-lab"] {
+            let setting = format!("profile.dev.package.{package}.opt-level=1");
+            command.args(["--config", &setting]);
+        }
+        command.args(["--config", "profile.dev.debug=false"]);
         command.args(["build", "--quiet", "--package", "onionskin-lab"]);
         command.args(["--example", "examine"]);
         let status = command
@@ -88,54 +89,16 @@ impl Tree {
         Ok(status.success())
     }
 
-    /// Runs the examination as long as its lines are known. Returns its lines, or nothing if it does
-    /// not come to its end.
+    /// Runs the examination as long as what is wrong is known.
     pub(super) fn examine(
         &self,
         seconds: u64,
         seed: u64,
         is_known: impl Fn(&str) -> bool,
-    ) -> Result<Option<Vec<String>>> {
+    ) -> Result<Said> {
         let program = self.folder.join("target/debug/examples/examine");
-        let mut child = Command::new(program)
-            .args([seconds.to_string(), seed.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("the examination could not be started")?;
-        let output = child.stdout.take().context("a pipe from the examination")?;
-        let (sender, receiver) = mpsc::channel();
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let deadline = Instant::now() + PATIENCE + Duration::from_secs(seconds);
-        let mut lines: Vec<String> = Vec::new();
-        let ended = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match receiver.recv_timeout(left) {
-                Ok(line) => {
-                    let goes_on = is_known(&line);
-                    lines.push(line);
-                    if !goes_on {
-                        break true;
-                    }
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => break false,
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    break lines.last().is_some_and(|last| last.starts_with("done "));
-                }
-            }
-        };
-        process::kill_tree(child.id());
-        child.wait()?;
-        drop(receiver);
-        reader.join().expect("the reader does not panic");
-        Ok(ended.then_some(lines))
+        let arguments = [seconds, seed].map(|argument| argument.to_string());
+        examination::run(Command::new(program).args(arguments), is_known)
     }
 
     /// What is known of faults from an earlier run of this name.
@@ -157,16 +120,43 @@ impl Tree {
         Ok(())
     }
 
-    /// What the model without a fault showed in an earlier run of this name.
-    pub(super) fn baseline(&self, name: &str) -> Result<Option<BTreeSet<String>>> {
+    /// What the model without a fault showed in an earlier run of this name: how many steps were
+    /// compared, and what was wrong.
+    pub(super) fn baseline(&self, name: &str) -> Result<Option<Baseline>> {
         let text = read(&self.folder.join(format!("baseline-{name}.txt")))?;
-        Ok(text.map(|text| text.lines().map(str::to_owned).collect()))
+        Ok(text.and_then(|text| Baseline::parse(&text)))
     }
 
     /// Notes that.
-    pub(super) fn note_baseline(&self, name: &str, lines: &[String]) -> Result<()> {
+    pub(super) fn note_baseline(&self, name: &str, baseline: &Baseline) -> Result<()> {
         let path = self.folder.join(format!("baseline-{name}.txt"));
-        fs::write(path, lines.join("\n")).context("keeping the baseline")
+        fs::write(path, baseline.to_string()).context("keeping the baseline")
+    }
+}
+
+/// What the model without a fault shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Baseline {
+    /// How many steps were compared.
+    pub(super) steps: u64,
+    /// What was wrong: it counts for no fault.
+    pub(super) wrong: BTreeSet<String>,
+}
+
+impl Baseline {
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        Some(Self {
+            steps: lines.next()?.parse().ok()?,
+            wrong: lines.map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl fmt::Display for Baseline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.steps)?;
+        self.wrong.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
@@ -175,5 +165,20 @@ fn read(path: &Path) -> Result<Option<String>> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_survives_the_file() {
+        let baseline = Baseline {
+            steps: 7,
+            wrong: BTreeSet::from(["oracle pin: scan written".to_owned()]),
+        };
+        assert_eq!(Baseline::parse(&baseline.to_string()), Some(baseline));
+        assert_eq!(Baseline::parse(""), None);
     }
 }
