@@ -4,6 +4,7 @@
 mod common;
 mod machine;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lab::generate::Family;
@@ -69,6 +70,35 @@ fn a_wrong_model_is_found() {
         smallest.is_some_and(|steps| steps <= 3),
         "shrunk to {smallest:?} steps"
     );
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing() {
+    let Some(mut subject) = machine::subject("the_number_of_workers_changes_nothing") else {
+        return;
+    };
+    // So that there is something to find.
+    subject.profile.soft_dirty = !subject.profile.soft_dirty;
+    let with = |workers: usize| {
+        let options = Options {
+            seed: 3,
+            steps: Some(2_000),
+            time: None,
+            families: vec![Family::Mapping, Family::Fork],
+            without: Vec::new(),
+            workers: NonZeroUsize::new(workers),
+        };
+        let report = run(&subject, &options, |_| {}).unwrap();
+        let found = report.found.into_iter();
+        let mut found: Vec<_> = found
+            .map(|one| (one.divergence.signature(), one.seed, one.times))
+            .collect();
+        found.sort();
+        (report.programs, report.steps, report.divergences, found)
+    };
+    let alone = with(1);
+    assert!(!alone.3.is_empty());
+    assert_eq!(with(3), alone);
 }
 
 #[test]

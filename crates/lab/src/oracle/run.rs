@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -194,27 +194,52 @@ pub fn run(
     mut found: impl FnMut(&Found),
 ) -> Result<Report, OracleError> {
     let begin = Instant::now();
-    let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let over = AtomicBool::new(false);
     let pool = Pool::new(subject);
     let draw = Draw::new(options.seed, &options.families, &options.without);
     let workers = workers(options);
     let works: Vec<Work> = (0..=workers).map(|_| Work::default()).collect();
     thread::scope(|scope| {
         scope.spawn(|| watch(&works, &over));
+        // Its puppets end when a worker does.
+        let work = |number: usize, sender: &SyncSender<Ran>, stop: &AtomicBool| {
+            let mut worker = Worker::new(&pool, &works[number + 1]);
+            worker.run(&draw, sender, || stop.load(Ordering::Relaxed))
+        };
+        let shrunk = side_by_side(workers, options, begin, work).map(|tally| {
+            let mut report = tally.report;
+            let mut worker = Worker::new(&pool, &works[0]);
+            report.found = shrink_all(&mut worker, tally.kinds, &mut found);
+            report
+        });
+        over.store(true, Ordering::Relaxed);
+        shrunk
+    })
+}
+
+/// Has so many workers work, each given its number, until there is enough of what they send.
+///
+/// # Errors
+///
+/// Fails if one of them does. That stops the others, too, which would wait for its program for ever.
+fn side_by_side(
+    workers: usize,
+    options: &Options,
+    begin: Instant,
+    work: impl Fn(usize, &SyncSender<Ran>, &AtomicBool) -> Result<(), OracleError> + Sync,
+) -> Result<Tally, OracleError> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(AHEAD * workers);
-        let handles: Vec<_> = works[1..]
-            .iter()
-            .map(|work| {
-                let (pool, draw, stop, sender) = (&pool, &draw, &stop, sender.clone());
+        let handles: Vec<_> = (0..workers)
+            .map(|number| {
+                let (work, stop, sender) = (&work, &stop, sender.clone());
                 scope.spawn(move || {
-                    // Its puppets end when it does.
-                    let ran =
-                        Worker::new(pool, work).run(draw, &sender, || stop.load(Ordering::Relaxed));
-                    if ran.is_err() {
-                        // The others would wait for its program for ever.
+                    let worked = work(number, &sender, stop);
+                    if worked.is_err() {
                         stop.store(true, Ordering::Relaxed);
                     }
-                    ran
+                    worked
                 })
             })
             .collect();
@@ -225,14 +250,7 @@ pub fn run(
             .into_iter()
             .map(|handle| handle.join().expect("a worker does not panic"))
             .collect();
-        let shrunk = ended.map(|_| {
-            let mut report = tally.report;
-            let mut worker = Worker::new(&pool, &works[0]);
-            report.found = shrink_all(&mut worker, tally.kinds, &mut found);
-            report
-        });
-        over.store(true, Ordering::Relaxed);
-        shrunk
+        ended.map(|_| tally)
     })
 }
 
@@ -374,5 +392,78 @@ fn minimal(worker: &mut Worker<'_>, kind: Kind, time: Duration) -> Found {
         divergence: last,
         program,
         times,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::PuppetError;
+
+    fn ran(number: u64) -> Ran {
+        Ran {
+            drawn: Drawn {
+                number,
+                family: Family::Mapping,
+                seed: number,
+                program: Program::default(),
+            },
+            end: End::Same,
+            coverage: Coverage::default(),
+            allowances: Allowances::default(),
+        }
+    }
+
+    fn options() -> Options {
+        Options {
+            seed: 1,
+            steps: None,
+            time: None,
+            families: vec![Family::Mapping],
+            without: Vec::new(),
+            workers: None,
+        }
+    }
+
+    #[test]
+    fn a_worker_that_fails_stops_the_others() {
+        let begin = Instant::now();
+        let stopped = AtomicBool::new(false);
+        let work = |number: usize, sender: &SyncSender<Ran>, stop: &AtomicBool| {
+            if number == 0 {
+                // The first program is this one's, and never comes.
+                return Err(OracleError::Kernel {
+                    seed: 0,
+                    family: "mapping",
+                    why: KernelError::Puppet(PuppetError::Start(space::Errno::ENOMEM)),
+                });
+            }
+            for next in 1.. {
+                if stop.load(Ordering::Relaxed) {
+                    stopped.store(true, Ordering::Relaxed);
+                    break;
+                }
+                if sender.send(ran(next)).is_err() || begin.elapsed() > Duration::from_secs(60) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        assert!(side_by_side(2, &options(), begin, work).is_err());
+        assert!(stopped.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn programs_count_in_their_order() {
+        // The second worker is early with the later programs.
+        let work = |number: usize, sender: &SyncSender<Ran>, _: &AtomicBool| {
+            let numbers = if number == 0 { 0..2 } else { 2..4 };
+            for next in numbers {
+                sender.send(ran(next)).expect("somebody adds up");
+            }
+            Ok(())
+        };
+        let tally = side_by_side(2, &options(), Instant::now(), work).unwrap();
+        assert_eq!(tally.report.programs, 4);
     }
 }

@@ -1,6 +1,6 @@
 //! `mremap`: a mapping is enlarged, shrunk or moved, with its page table entries.
 //!
-//! Linux reference: 6.18, `mm/mremap.c` (`do_mremap`, `check_mremap_params`, `check_prep_vma`,
+//! Linux reference: 6.12 and 6.18, `mm/mremap.c` (`do_mremap`, `check_mremap_params`, `check_prep_vma`,
 //! `remap_move`, `mremap_to`, `mremap_at`, `move_vma`), `mm/vma.c` (`copy_vma`,
 //! `vma_merge_extend`).
 
@@ -102,9 +102,14 @@ impl Machine {
             choice: args.choice,
             populates: false,
         };
-        check_params(world, &process.mm, &remap)?;
+        let moves_many = world.profile.mremap_moves_many;
+        if moves_many {
+            check_params(world, &process.mm, &remap)?;
+        }
         let moves_only = remap.has(mremap::FIXED) && remap.resize() == Resize::Same;
-        let result = if moves_only {
+        let result = if !moves_many {
+            one_by_one(world, process, &mut remap, args.old_len != args.new_len)
+        } else if moves_only {
             move_all(world, process, &mut remap)
         } else {
             check_vma(world, &process.mm, &mut remap).and_then(|()| {
@@ -216,6 +221,58 @@ fn align_hugetlb(vma: &Vma, remap: &mut Remap) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     Ok(())
+}
+
+/// The call up to 6.16 (`sys_mremap`, `mremap_to`): one mapping, and the new address is unmapped
+/// before the old one is looked at closely. `resized` compares the lengths as they were given.
+fn one_by_one(
+    world: &mut World,
+    process: &mut Process,
+    remap: &mut Remap,
+    resized: bool,
+) -> Result<u64, Errno> {
+    let known = mremap::MAYMOVE | mremap::FIXED | mremap::DONTUNMAP;
+    if remap.flags & !known != 0
+        || (remap.implies_new_addr() && !remap.has(mremap::MAYMOVE))
+        || (remap.has(mremap::DONTUNMAP) && resized)
+        || world.offset_in_page(remap.addr) != 0
+        || remap.new_len == 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let vma = process.mm.vmas.lookup(remap.addr).ok_or(Errno::EFAULT)?;
+    if vma.has(VmaFlags::SEALED) {
+        return Err(Errno::EPERM);
+    }
+    if !remap.implies_new_addr() {
+        check_vma(world, &process.mm, remap)?;
+        return resize_at(world, process, remap);
+    }
+    if vma.is_hugetlb() {
+        align_hugetlb(vma, remap)?;
+    }
+    let task_size = world.profile.arch.task_size();
+    if world.offset_in_page(remap.new_addr) != 0
+        || remap.new_len > task_size
+        || remap.new_addr > task_size - remap.new_len
+        || overlaps(remap)
+    {
+        return Err(Errno::EINVAL);
+    }
+    if process.mm.vmas.len() + 2 >= world.profile.map_count_max - 3 {
+        return Err(Errno::ENOMEM);
+    }
+    if remap.has(mremap::FIXED) {
+        let end = super::munmap::checked_range(world, remap.new_addr, remap.new_len)?;
+        unmap_for(world, process, remap.tid, remap.new_addr, end)?;
+    }
+    if remap.resize() == Resize::Shrink {
+        shrink(world, process, remap)?;
+        remap.old_len = remap.new_len;
+    }
+    check_vma(world, &process.mm, remap)?;
+    set_new_addr(world, &process.mm, remap)?;
+    move_vma(world, process, remap)
 }
 
 /// `remap_move`: moves what is mapped in the range, one mapping after the other, with the gaps

@@ -167,6 +167,18 @@ pub struct Profile {
     pub merge_soft_dirty: MergeSoftDirty,
     /// High-granularity mapping, which no kernel has.
     pub hgm: Option<Hgm>,
+    /// A mapping without pages takes in a neighbour that has some (6.16 and later).
+    pub merges_into_untouched: bool,
+    /// `mremap` looks at all arguments before it unmaps anything, and moves several mappings at
+    /// once (6.17 and later).
+    pub mremap_moves_many: bool,
+    /// `MADV_COLLAPSE` maps a huge page of a file also where no page table above it is there yet.
+    pub collapse_makes_tables: bool,
+    /// `PAGEMAP_SCAN` counts an empty entry of a page table as written whatever it is asked for, and
+    /// not only where it is asked for nothing else.
+    pub scans_empty_as_written: bool,
+    /// pagemap takes the huge page of zeros for a file's.
+    pub huge_zero_is_file: bool,
     /// When a page is used and when it is copied.
     pub cow: CowPolicy,
     /// The same for hugetlb.
@@ -210,6 +222,11 @@ impl Profile {
                 MergeSoftDirty::KeepTarget
             },
             hgm: None,
+            merges_into_untouched: kernel >= Kernel::V6_18,
+            mremap_moves_many: kernel >= Kernel::V6_18,
+            collapse_makes_tables: kernel >= Kernel::V6_18,
+            scans_empty_as_written: kernel >= Kernel::V6_18,
+            huge_zero_is_file: kernel >= Kernel::V6_18,
             cow: CowPolicy::AnonExclusive,
             cow_hugetlb: CowPolicy::Mapcount,
         }

@@ -58,10 +58,12 @@ impl Proposal {
     }
 
     /// `is_mergeable_anon_vma`; `middle` is the mapping that changes, if there is one yet.
-    fn is_kin(&self, target: &Vma, middle: Option<&Vma>) -> bool {
+    fn is_kin(&self, world: &World, target: &Vma, middle: Option<&Vma>) -> bool {
         match (target.anon_vma, self.anon_vma) {
             (None, Some(_)) => {
-                !middle.is_some_and(Vma::had_uncowed_parents) && !self.copied_from_fork
+                world.profile.merges_into_untouched
+                    && !middle.is_some_and(Vma::had_uncowed_parents)
+                    && !self.copied_from_fork
             }
             (Some(_), None) => !target.had_uncowed_parents(),
             (own, proposed) => own == proposed,
@@ -69,11 +71,12 @@ impl Proposal {
     }
 
     /// `can_vma_merge_left`.
-    fn joins_left(&self, prev: Option<&Vma>, middle: Option<&Vma>, page_shift: u32) -> bool {
+    fn joins_left(&self, world: &World, prev: Option<&Vma>, middle: Option<&Vma>) -> bool {
+        let page_shift = world.page_shift();
         prev.is_some_and(|prev| {
             prev.end == self.start
                 && self.is_like(prev)
-                && self.is_kin(prev, middle)
+                && self.is_kin(world, prev, middle)
                 && prev.index_of(prev.end, page_shift) == self.pgoff
         })
     }
@@ -81,11 +84,12 @@ impl Proposal {
     /// `can_vma_merge_right`; `prev` is the left neighbour, if that is joined.
     fn joins_right(
         &self,
+        world: &World,
         next: Option<&Vma>,
         middle: Option<&Vma>,
         prev: Option<&Vma>,
-        page_shift: u32,
     ) -> bool {
+        let page_shift = world.page_shift();
         let pages = (self.end - self.start) >> page_shift;
         next.is_some_and(|next| {
             let families = (prev.and_then(|prev| prev.anon_vma), next.anon_vma);
@@ -95,7 +99,7 @@ impl Proposal {
             };
             self.end == next.start
                 && self.is_like(next)
-                && self.is_kin(next, middle)
+                && self.is_kin(world, next, middle)
                 && self.pgoff + pages == next.pgoff
                 && compatible
         })
@@ -114,18 +118,12 @@ impl VmaMap {
         if new.flags.intersects(VmaFlags::SPECIAL) {
             return None;
         }
-        let page_shift = world.page_shift();
         let at = self.find_index(new.start);
         let prev = at.checked_sub(1);
-        let left = new.joins_left(prev.map(|index| self.at(index)), None, page_shift);
+        let left = new.joins_left(world, prev.map(|index| self.at(index)), None);
         let prev = prev.filter(|_| left);
         let right = !new.just_expand
-            && new.joins_right(
-                self.get(at),
-                None,
-                prev.map(|index| self.at(index)),
-                page_shift,
-            );
+            && new.joins_right(world, self.get(at), None, prev.map(|index| self.at(index)));
         let (target, end) = match (prev, right) {
             (None, false) => return None,
             (None, true) => {
@@ -194,15 +192,10 @@ impl VmaMap {
             return None;
         }
         let prev = index.checked_sub(1).filter(|_| from_start);
-        let prev =
-            prev.filter(|&prev| new.joins_left(Some(self.at(prev)), Some(middle), page_shift));
+        let prev = prev.filter(|&prev| new.joins_left(world, Some(self.at(prev)), Some(middle)));
         let next = self.get(index + 1).filter(|_| to_end);
-        let mut right = new.joins_right(
-            next,
-            Some(middle),
-            prev.map(|index| self.at(index)),
-            page_shift,
-        );
+        let mut right =
+            new.joins_right(world, next, Some(middle), prev.map(|index| self.at(index)));
         if prev.is_none() && !right {
             return None;
         }

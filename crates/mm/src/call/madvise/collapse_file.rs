@@ -179,6 +179,9 @@ fn map_huge(
     if let Entry::Present(_) = mm.tables.entry(at) {
         return Ok(());
     }
+    if at.level > PMD && !world.profile.collapse_makes_tables {
+        return Err(Refusal::Here(Errno::EINVAL));
+    }
     if vma.has(VmaFlags::UFFD_WP) {
         return Err(Refusal::Here(Errno::EINVAL));
     }
