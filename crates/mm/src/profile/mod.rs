@@ -177,8 +177,6 @@ pub struct Profile {
     /// `PAGEMAP_SCAN` counts an empty entry of a page table as written whatever it is asked for, and
     /// not only where it is asked for nothing else.
     pub scans_empty_as_written: bool,
-    /// pagemap takes the huge page of zeros for a file's.
-    pub huge_zero_is_file: bool,
     /// When a page is used and when it is copied.
     pub cow: CowPolicy,
     /// The same for hugetlb.
@@ -226,7 +224,6 @@ impl Profile {
             mremap_moves_many: kernel >= Kernel::V6_18,
             collapse_makes_tables: kernel >= Kernel::V6_18,
             scans_empty_as_written: kernel >= Kernel::V6_18,
-            huge_zero_is_file: kernel >= Kernel::V6_18,
             cow: CowPolicy::AnonExclusive,
             cow_hugetlb: CowPolicy::Mapcount,
         }

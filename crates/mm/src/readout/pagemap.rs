@@ -120,8 +120,8 @@ fn present_word(
         bits.set(PagemapBits::FILE, !folio.is_anon());
         let mapped = world.frames.frame(pfn).mapcount + folio.entire_mapcount;
         bits.set(PagemapBits::EXCLUSIVE, mapped == 1);
-    } else if slot.level > 0 && world.profile.huge_zero_is_file {
-        // It is not anonymous.
+    } else if slot.level > 0 {
+        // The huge page of zeros is not anonymous, so it is taken for a file's.
         bits |= PagemapBits::FILE;
     }
     (u64::from(pfn.0), bits)

@@ -166,6 +166,12 @@ impl VmaMap {
     ) -> Result<usize, Errno> {
         if let Some(index) = self.merge_existing(world, index, new) {
             self.cuts.extend([new.start, new.end]);
+            if world.profile.merge_soft_dirty == MergeSoftDirty::KeepTarget {
+                // Whoever changes flags writes all of them to what came of it (seen on 6.12).
+                let dirty = new.flags & VmaFlags::SOFTDIRTY;
+                let vma = self.at_mut(index);
+                vma.flags = (vma.flags - VmaFlags::SOFTDIRTY) | dirty;
+            }
             return Ok(index);
         }
         let mut index = index;
