@@ -94,7 +94,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         }
     }
     let share = page::share(&examined);
-    let page = page::text(&examined, options.seed, options.seconds, &baseline);
+    let page = page::text(
+        &examined,
+        options.faults,
+        options.seed,
+        options.seconds,
+        &baseline,
+    );
     let path = workspace.root.join("docs/mm/mutations.md");
     std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
     println!(

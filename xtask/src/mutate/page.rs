@@ -92,14 +92,20 @@ fn percent(examined: &[Examined], is_one: impl Fn(&End) -> bool) -> f64 {
     100.0 * f64::from(count(some)) / f64::from(count(examined.len()).max(1))
 }
 
-/// The page.
-pub(super) fn text(examined: &[Examined], seed: u64, seconds: u64, baseline: &Baseline) -> String {
+/// The page, of as many faults as were `asked` for or fewer.
+pub(super) fn text(
+    examined: &[Examined],
+    asked: usize,
+    seed: u64,
+    seconds: u64,
+    baseline: &Baseline,
+) -> String {
     let faults = examined.len();
     let steps = baseline.steps;
     let mut text = format!(
         "# Faults of the model that the oracle finds\n\n\
          This page is generated: `cargo xtask mutate --seed {seed} --seconds {seconds} --faults \
-         {faults}`.\n\n\
+         {asked}`.\n\n\
          Faults are drawn at random, by that seed, from all that cargo-mutants generates over the \
          model's semantic modules; what does not compile is drawn anew. Each is held against the \
          regression files and {seconds} seconds of random programs on the running kernel, and then \
@@ -111,6 +117,14 @@ pub(super) fn text(examined: &[Examined], seed: u64, seconds: u64, baseline: &Ba
         share(examined),
         percent(examined, |end| *end != End::Survived),
     );
+    if faults < asked {
+        push(
+            &mut text,
+            format_args!(
+                "\nThe run was stopped; {asked} faults are asked for. The same command goes on.\n"
+            ),
+        );
+    }
     if !baseline.wrong.is_empty() {
         text.push_str("\nWhat the model without a fault shows counts for none:\n\n");
         for line in &baseline.wrong {
@@ -191,7 +205,7 @@ mod tests {
             steps: 1,
             wrong: BTreeSet::new(),
         };
-        let page = text(&all, 1, 30, &baseline);
+        let page = text(&all, 5, 1, 30, &baseline);
         assert!(page.contains("with the conformance cases 75 %"), "{page}");
         assert!(page.contains("replace a \\| b | cow/basic | not looked into yet |"));
     }

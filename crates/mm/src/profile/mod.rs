@@ -174,8 +174,8 @@ pub struct Profile {
     pub mremap_moves_many: bool,
     /// `MADV_COLLAPSE` maps a huge page of a file also where no page table above it is there yet.
     pub collapse_makes_tables: bool,
-    /// `PAGEMAP_SCAN` counts an empty entry of a page table as written whatever it is asked for, and
-    /// not only where it is asked for nothing else.
+    /// `PAGEMAP_SCAN` counts an empty entry of a page table as written in any mapping, and not only in
+    /// one that is registered for write protection or where it is asked for nothing else.
     pub scans_empty_as_written: bool,
     /// When a page is used and when it is copied.
     pub cow: CowPolicy,

@@ -69,7 +69,9 @@ pub(super) fn of_hole(vma: &View) -> Categories {
 /// `pagemap_page_category`.
 pub(super) fn of_small(world: &World, vma: &View, entry: Entry) -> Categories {
     match entry {
-        Entry::None if world.profile.scans_empty_as_written => Categories::WRITTEN,
+        Entry::None if world.profile.scans_empty_as_written || vma.has(VmaFlags::UFFD_WP) => {
+            Categories::WRITTEN
+        }
         Entry::None | Entry::Table(_) => Categories::empty(),
         Entry::Present(present) => of_present(world, vma, present),
         other => of_swapped(world, vma, other),
