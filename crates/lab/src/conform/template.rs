@@ -3,7 +3,7 @@
 //! The first line is `onionskin case 1`, and comments right behind it say what the case shows. Then:
 //!
 //! * `for NAME in VALUE...` makes a case for each value; several such lines, for each combination.
-//!   `{NAME}` means the value. `for mem in ...` takes kinds of memory: [`Memory`] says what they
+//!   `{NAME}` means the value. `for mem in ...` takes kinds of memory: `Memory` says what they
 //!   define.
 //! * `let NAME = TEXT` defines `{NAME}`.
 //! * `[NAME=ONE|OTHER] line` is there for these values only, `[NAME!=ONE] line` for all others.
