@@ -197,7 +197,7 @@ impl<'a> Worker<'a> {
         }
         // Another run of the oracle has them: it would be waited for in vain each time.
         if self.pool.subject.lacks_pool() {
-            return End::Disturbed;
+            return End::Disturbed(Disturbance::Pool);
         }
         let _alone = self.pool.take();
         for _ in 0..POOL_TRIES {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`handle_mm_fault`], `handle_pte_fault` | the same |
 //! | [`anon`] | `do_anonymous_page` |
-//! | [`file`] | `do_read_fault`, `do_cow_fault`, `do_shared_fault`, `filemap_map_pages` |
+//! | [`file`](mod@file) | `do_read_fault`, `do_cow_fault`, `do_shared_fault`, `filemap_map_pages` |
 //! | [`cow`] | `do_wp_page`, `wp_page_copy`, `wp_page_reuse` |
 //! | [`marker`] | `handle_pte_marker` |
 //! | [`swap`] | `do_swap_page` |

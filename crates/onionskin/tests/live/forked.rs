@@ -70,7 +70,7 @@ fn a_task_that_is_made_to_fork_elsewhere_makes_no_difference() {
     println!("{forks} forks after rounds");
     if forks == 0 {
         // It depends on how fast rounds are here beside the writes.
-        skip(test, "no round left so much that auto forked");
+        skip("no round left so much that auto forked");
     }
     assert_eq!(target.finish(), Ended::Exit(0));
 }

@@ -64,7 +64,7 @@ pub(super) fn begin(board: Board, tool: u32) -> ! {
     lane.obey(&guard)
 }
 
-/// The first function of a lane that is a thread. The argument is an [`Entry`]'s address.
+/// The first function of a lane that is a thread. The argument is an `Entry`'s address.
 extern "C" fn begin_thread(argument: u64) -> ! {
     let guard = NoWayBack;
     let at = std::ptr::with_exposed_provenance::<Lane>(usize::try_from(argument).unwrap_or(0));
