@@ -188,8 +188,7 @@ fn a_process_whose_fork_is_overdue_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::with_page_tables(directory.path(), 8192);
     let pid = program.child.id();
-    let mut target = Target::open(pid).unwrap();
-    target.attach(TrackWish::Best, LIMIT).unwrap();
+    let (mut target, _) = attach(pid);
     let counters = Vaddr(program.area.start().0 + 2 * page_len());
     let counters = PageRange::new(program.area.start(), counters).unwrap();
     let mut overdue = 0;

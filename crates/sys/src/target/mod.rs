@@ -161,13 +161,17 @@ impl Target {
     /// Looks at the mappings again for somebody who only watches: a full look, as
     /// [`refresh`](Self::refresh) takes it, costs some 30 ns a resident page (`smaps` walks them all), so
     /// it is taken only where there are mappings that the last one has not shown, or where looks need the
-    /// tasks to be stopped.
+    /// tasks to be stopped. So what `madvise` changes of a known mapping is not seen: it makes no difference
+    /// to what is written, only to what a fork is forecast to take.
     ///
     /// # Errors
     ///
     /// As [`refresh`](Self::refresh).
     pub fn refresh_if_new(&mut self) -> Result<(), Errno> {
-        if ::space::AddressSpace::tracking(self) == Tracking::WriteProtect {
+        // Children that a killed tool left behind are reaped by the full one.
+        if self.unreaped.is_empty()
+            && ::space::AddressSpace::tracking(self) == Tracking::WriteProtect
+        {
             let mappings = ::space::AddressSpace::mappings(self)?;
             if mappings.iter().all(|it| self.view.layout.knows(it)) {
                 return Ok(());

@@ -66,11 +66,13 @@ impl Waits {
         self.known.insert(tid, wait);
     }
 
-    /// Takes note of how often tasks have slept that are about to be let go: all that there are.
+    /// Takes note of how often tasks have slept that are about to be let go, all or some of them. What is
+    /// known of tasks that have ended is forgotten.
     pub(super) fn let_go(&mut self, tasks: &[Task]) {
         if self.known.len() > tasks.len() {
             let left: BTreeSet<u32> = tasks.iter().map(|task| task.tid).collect();
-            self.known.retain(|tid, _| left.contains(tid));
+            self.known
+                .retain(|tid, _| left.contains(tid) || proc::stat(*tid).is_ok());
         }
         for task in tasks {
             if let Some(wait) = self.known.get_mut(&task.tid) {
