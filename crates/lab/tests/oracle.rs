@@ -7,6 +7,7 @@ mod machine;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use lab::compare::Allowance;
 use lab::generate::Family;
 use lab::kernel::Kernel;
 use lab::oracle::{Checker, Options, reach, run};
@@ -39,6 +40,11 @@ fn what_once_differed_is_the_same() {
         let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
         if let Err(divergence) = checker.check(&program, &outcomes) {
             differs.push_str(&format!("{name}: {divergence}"));
+        }
+        let cut_short =
+            |(allowance, hits): (&Allowance, u64)| hits > 0 && allowance.name == "no-huge-page";
+        if checker.allowances.hits().any(cut_short) {
+            skip(&part, "no memory lies together for a huge page");
         }
     }
     assert!(differs.is_empty(), "{differs}");

@@ -6,8 +6,8 @@
 //! conformance cases on the model. A fault is found as soon as that shows anything that the model
 //! without it does not show, or if it never comes back.
 //!
-//! Results are kept in `target/mutate`, so that a run that was stopped goes on where it was; a line
-//! `cargo xtask mutate` with other numbers begins anew. `docs/mm/mutations.md` is written from them.
+//! Results are kept in `target/mutate`, so that a run that was stopped goes on where it was; another
+//! seed or number of seconds begins anew. A change of the model draws other faults: begin anew then, too. `docs/mm/mutations.md` is written from them.
 
 mod examination;
 mod fault;

@@ -121,7 +121,7 @@ pub(super) fn text(
         push(
             &mut text,
             format_args!(
-                "\nThe run was stopped; {asked} faults are asked for. The same command goes on.\n"
+                "\nThe run was stopped; {asked} faults are asked for. The same command goes on, as long as the model and the oracle stay as they are.\n"
             ),
         );
     }

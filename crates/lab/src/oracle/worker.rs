@@ -225,6 +225,8 @@ impl<'a> Worker<'a> {
     fn again(&mut self, program: &Program, divergence: Divergence) -> End {
         match self.once(program) {
             End::Parted(_) => End::Parted(divergence),
+            // It was not compared: that it came to no end is told as such.
+            lost @ End::Lost(_) => lost,
             _ => self.disturbed(Disturbance::Once(divergence)),
         }
     }

@@ -252,7 +252,8 @@ impl Machine {
             && let Some(&pfn) = call.pinned.get(page)
         {
             let range = &mut call.ranges[0];
-            let (offset, room) = within_page(world, range.base, narrow(range.len));
+            let (offset, room) =
+                within_page(world, range.base, narrow(range.len.min(wide(page_size))));
             let Some(own) = call.local.next(wide(room)) else {
                 return Ok(());
             };

@@ -45,7 +45,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         "each look protects the hot pages anew, and the next write to each takes a fault; the \
          tool's own time is taken from a target that has a thread on every core. Single \
          periods spread by more than the three percent that are asked about, with and without \
-         the tool, and of whole runs we saw 92 to 96.",
+         the tool.",
     );
     Ok(section)
 }
