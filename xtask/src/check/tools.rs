@@ -57,11 +57,7 @@ pub(super) fn docs(workspace: &Workspace) -> Result<Outcome> {
             .args(["doc", "--no-deps", "--document-private-items"])
             .args(selection);
         command
-            // Private items are documented too, for those who work on them: a link to one leads there.
-            .env(
-                "RUSTDOCFLAGS",
-                "-D warnings -A rustdoc::private_intra_doc_links",
-            )
+            .env("RUSTDOCFLAGS", "-D warnings")
             .current_dir(&workspace.root);
         if let failed @ Outcome::Failed(_) = run(&mut command) {
             return Ok(failed);

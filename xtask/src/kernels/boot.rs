@@ -23,7 +23,7 @@ const MEMORY_MIB: u32 = 2048;
 /// tests leave takes half a GiB.
 const DISK_BYTES: u64 = 2 << 30;
 
-/// What hardens a processor's kernel against other programs costs an emulated one most of its time:
+/// What hardens a processor's kernel against other programs costs an emulated one a good part of its time:
 /// each system call changes page tables, which throws away all that was translated.
 const CHEAP: &str = "mitigations=off";
 

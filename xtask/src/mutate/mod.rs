@@ -127,6 +127,9 @@ fn baseline(tree: &Tree, options: &Options, name: &str) -> Result<Baseline> {
         let how = said.broke.unwrap_or_default();
         bail!("the examination of the model without a fault {how}");
     };
+    if steps == 0 {
+        bail!("no program could be compared without a fault: see `onionskin oracle run`");
+    }
     let baseline = Baseline {
         steps,
         wrong: said.wrong.into_iter().collect(),

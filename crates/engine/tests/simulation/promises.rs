@@ -19,6 +19,15 @@ fn promised(strategy: Strategy) -> Options {
     }
 }
 
+/// Nothing is promised, and no round goes before the freeze.
+fn unpromised() -> Options {
+    Options {
+        max_freeze: None,
+        rounds_max: 0,
+        ..promised(Strategy::Auto)
+    }
+}
+
 /// A process that is quiet, with some batches of memory.
 fn filled() -> Sim {
     let mut sim = Sim::new(5, Plan::quiet());
@@ -126,11 +135,7 @@ fn where_a_fork_fails_a_copy_is_tried() {
     let mut sim = filled();
     sim.fake.unforkable = true;
     sim.fake.read_micros = 200;
-    let free = Options {
-        max_freeze: None,
-        rounds_max: 0,
-        ..promised(Strategy::Auto)
-    };
+    let free = unpromised();
     let taken = sim.with(&free).unwrap();
     assert_eq!((taken.strategy, taken.attempts), (Strategy::Freeze, 2));
     assert!(taken.warnings[0].contains("could not be forked"));
@@ -171,11 +176,7 @@ fn letting_the_tasks_go_is_part_of_the_freeze() {
 fn a_copy_that_gets_longer_than_a_fork_is_given_up_for_one() {
     let mut sim = filled();
     sim.fake.read_micros = 1000;
-    let options = Options {
-        max_freeze: None,
-        rounds_max: 0,
-        ..promised(Strategy::Auto)
-    };
+    let options = unpromised();
     let taken = sim.with(&options).unwrap();
     assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 2));
     assert!(taken.freeze.total < Duration::from_millis(5));
@@ -200,11 +201,7 @@ fn a_copy_that_gets_longer_than_a_fork_is_given_up_for_one() {
 #[test]
 fn a_copy_that_is_given_up_for_a_fork_costs_no_trust() {
     let mut sim = filled();
-    let options = Options {
-        max_freeze: None,
-        rounds_max: 0,
-        ..promised(Strategy::Auto)
-    };
+    let options = unpromised();
     sim.with(&options).unwrap();
     sim.write_pages(128);
     sim.costs.copy_byte_ns = 0.5;
@@ -220,11 +217,7 @@ fn a_copy_that_is_given_up_for_a_fork_costs_no_trust() {
 fn a_read_that_hangs_holds_a_copy_up_for_little_longer_than_a_fork() {
     let mut sim = filled();
     sim.fake.read_micros = 100_000;
-    let options = Options {
-        max_freeze: None,
-        rounds_max: 0,
-        ..promised(Strategy::Auto)
-    };
+    let options = unpromised();
     let taken = sim.with(&options).unwrap();
     assert_eq!((taken.strategy, taken.attempts), (Strategy::Fork, 2));
     assert_eq!(sim.fake.lock().times_overdue, 1);

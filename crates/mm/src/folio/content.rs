@@ -21,7 +21,8 @@ impl Content {
 
     /// Tells whether every byte is zero, without looking at each: a page that was written may
     /// be called not zero although it is.
-    pub fn is_plainly_zero(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_plainly_zero(&self) -> bool {
         *self == Self::ZERO
     }
 

@@ -1,7 +1,7 @@
 //! `PAGEMAP_SCAN` (`do_pagemap_scan`): which pages of a range are what, and protecting those that
 //! were written in the same step.
 //!
-//! Categories are in [`category`]. The output has the kernel's form: it is filled in pieces of
+//! Categories are in `category`. The output has the kernel's form: it is filled in pieces of
 //! at most `piece` regions, and a scan stops early where a piece or the output is full.
 
 pub(super) mod category;

@@ -3,14 +3,14 @@
 //! | here | Linux 6.18 |
 //! |---|---|
 //! | [`api`] | `userfaultfd`, `userfaultfd_api` |
-//! | [`register`], [`unregister`] | `userfaultfd_register`, `userfaultfd_unregister` |
+//! | `register`, `unregister` | `userfaultfd_register`, `userfaultfd_unregister` |
 //! | [`fill`] | `mfill_atomic`: what the next four have in common |
-//! | [`copy`], [`zeropage`], [`continue_`], [`poison`] | `userfaultfd_copy` and so on |
-//! | [`writeprotect`] | `userfaultfd_writeprotect`, `mwriteprotect_range` |
-//! | [`rwprotect`] | 7.3: `userfaultfd_rwprotect`, `userfaultfd_set_mode` |
-//! | [`move_`] | `userfaultfd_move`, `move_pages` |
-//! | [`wake`], [`read`], [`release`] | `userfaultfd_wake`, `_read`, `_release` |
-//! | [`event`] | the hooks of `munmap`, `mremap`, `fork` and `madvise` |
+//! | [`copy`], `zeropage`, `continue_`, `poison` | `userfaultfd_copy` and so on |
+//! | `writeprotect` | `userfaultfd_writeprotect`, `mwriteprotect_range` |
+//! | `rwprotect` | 7.3: `userfaultfd_rwprotect`, `userfaultfd_set_mode` |
+//! | `move_` | `userfaultfd_move`, `move_pages` |
+//! | `wake`, `read`, `release` | `userfaultfd_wake`, `_read`, `_release` |
+//! | `event` | the hooks of `munmap`, `mremap`, `fork` and `madvise` |
 //!
 //! Faults are in `fault/uffd.rs`.
 //!

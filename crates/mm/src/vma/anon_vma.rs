@@ -1,7 +1,7 @@
 //! The families of anonymous memory (`struct anon_vma`).
 //!
 //! A mapping gets a family when its first private page is about to come
-//! ([`AnonVmas::prepare`]); pieces of it share the family, and after a fork the child's mapping
+//! (`AnonVmas::prepare`); pieces of it share the family, and after a fork the child's mapping
 //! has one of its own below the parent's. What can be seen of it from outside: mappings of
 //! different families are not joined, and neither are mappings that came by a fork.
 //!

@@ -1,8 +1,8 @@
 //! Mappings (VMAs): what a process may find at which addresses.
 //!
 //! [`Vma`] is one mapping, [`VmaMap`] the mappings of a process in order of address. Splitting is
-//! in [`split`], joining in [`merge`], the families of anonymous memory in [`anon_vma`], and the
-//! search for free addresses in [`hole`].
+//! in `split`, joining in `merge`, the families of anonymous memory in [`anon_vma`], and the
+//! search for free addresses in `hole`.
 //!
 //! Linux reference: 6.18, `mm/vma.c`, `mm/rmap.c`, `include/linux/mm.h`.
 

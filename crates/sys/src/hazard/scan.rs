@@ -225,16 +225,17 @@ impl Findings<'_> {
         if let Some(poller) = ring.poller {
             self.poller(poller);
         }
-        for range in ring.buffer_pages(self.page_size) {
-            if self.is_gone(range) {
-                self.unproven(
-                    Danger::WhileTracked,
-                    format!(
-                        "memory that was registered with io_uring is not where it was, so that \
-                         the kernel may write into other memory (descriptor {number})"
-                    ),
-                );
-            }
+        let registered: Vec<PageRange> = ring.buffer_pages(self.page_size).collect();
+        if self.is_any_gone(&registered) {
+            self.unproven(
+                Danger::WhileTracked,
+                format!(
+                    "memory that was registered with io_uring is not where it was, so that the \
+                     kernel may write into other memory (descriptor {number})"
+                ),
+            );
+        }
+        for range in registered {
             let reason = format!("a buffer is registered with io_uring (descriptor {number})");
             self.hazards.pinned.push((range, reason));
         }
@@ -242,19 +243,21 @@ impl Findings<'_> {
         Ok(Some(ring))
     }
 
-    /// Tells whether memory that was registered is not where it was. What is registered may have been
-    /// mapped since the mappings were read.
-    fn is_gone(&self, range: PageRange) -> bool {
-        let gone =
-            |mappings: &[Mapping]| is_gone(self.memory_task, mappings, range, self.page_size);
+    /// Tells whether any memory that was registered is not where it was. What is registered may have been
+    /// mapped since the mappings were read, so they are read again where some seems gone.
+    fn is_any_gone(&self, registered: &[PageRange]) -> bool {
+        let any_gone = |mappings: &[Mapping]| {
+            let mut ranges = registered.iter();
+            ranges.any(|&range| is_gone(self.memory_task, mappings, range, self.page_size))
+        };
         let by_now = || {
             let mut mappings = Vec::new();
             let task = Process::open(self.memory_task);
             let read =
                 task.and_then(|task| task.maps(self.page_size, &mut Vec::new(), &mut mappings));
-            read.map_or(true, |()| gone(&mappings))
+            read.map_or(true, |()| any_gone(&mappings))
         };
-        gone(self.mappings) && by_now()
+        any_gone(self.mappings) && by_now()
     }
 
     fn poller(&mut self, tid: u32) {

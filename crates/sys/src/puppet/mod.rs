@@ -3,7 +3,7 @@
 //!
 //! [`Script`] is the list: system calls from a fixed set, loads and stores, looks at the memory,
 //! forks. [`Puppet`] is the child, and the children that it forks, each a *lane* of its own; a
-//! lane may be a thread, too. The list and the answers lie on a [board] of shared memory,
+//! lane may be a thread, too. The list and the answers lie on a board of shared memory,
 //! and a batch of commands runs without switching back to the tool.
 //!
 //! # Safety of the machine

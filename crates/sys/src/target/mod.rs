@@ -159,9 +159,8 @@ impl Target {
     }
 
     /// Looks at the mappings again for somebody who only watches: a full look, as
-    /// [`refresh`](Self::refresh) takes it, costs some 30 ns a resident page (`smaps` walks them all), so
-    /// it is taken only where there are mappings that the last one has not shown, or where looks need the
-    /// tasks to be stopped. So what `madvise` changes of a known mapping is not seen: it makes no difference
+    /// [`refresh`](Self::refresh) takes it, walks all page tables for `smaps`, so it is taken only where
+    /// there are mappings that the last one has not shown, or where looks need the tasks to be stopped. What `madvise` changes of a known mapping is not seen: it makes no difference
     /// to what is written, only to what a fork is forecast to take.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use super::waits::{Wait, Waits};
 use super::{Halt, Task, proc, read_general, write_general};
 use crate::arch::{
     DECIDES_BEFORE_STOP, Registers, Timeout, WaitingCall, begin_anew, blocked_call,
-    calls_can_carry, waiting_call, waits,
+    calls_can_carry, may_be_marked, waiting_call, waits,
 };
 use crate::inject::{allows_restart, treats_alike};
 use crate::raw::memory;
@@ -94,6 +94,9 @@ impl Interrupted {
         let age = mark.map(Mark::age).or(before.map(Wait::age));
         if age.is_some_and(|age| age >= timeout) {
             let mut over = call.over;
+            if mark.is_some() {
+                over.carry(0);
+            }
             over.set_result(timed_out(*task, &call));
             return write_general(task.tid, &over);
         }
@@ -131,8 +134,7 @@ impl Interrupted {
 /// Returns registers without what was written into them so that a wait ends: of a call that a stop
 /// ends, or of one that began anew for a filter's sake.
 pub(super) fn as_if_undisturbed(tid: u32, mut registers: Registers) -> Registers {
-    let may_be_marked = || waits(tid, &registers) || blocked_call(&registers).is_some();
-    if Mark::from_bits(registers.carried()).is_some() && may_be_marked() {
+    if Mark::from_bits(registers.carried()).is_some() && may_be_marked(tid, &registers) {
         registers.carry(0);
     }
     registers
@@ -225,6 +227,9 @@ mod tests {
         for (number, result) in [
             (epoll_wait, EINTR),
             (epoll_wait, ERESTARTNOHAND),
+            // Its time was over, or an event came just before the stop.
+            (epoll_wait, 0),
+            (epoll_wait, 3),
             (poll, ERESTARTNOHAND),
             (poll, ERESTART_RESTARTBLOCK),
             (nanosleep, ERESTARTNOHAND),

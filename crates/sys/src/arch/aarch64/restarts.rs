@@ -184,6 +184,12 @@ pub(crate) fn waits(tid: u32, registers: &Registers) -> bool {
         && has_call_at(tid, Vaddr(registers.0[PC].saturating_sub(back)))
 }
 
+/// Tells whether a task is in a call that carries along when its wait began: its result takes the
+/// place of that.
+pub(crate) fn may_be_marked(tid: u32, registers: &Registers) -> bool {
+    waits(tid, registers)
+}
+
 /// The calls that any stop ends: how long each waits, and what it returns when that is over.
 fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
     const EAGAIN: i64 = -11;

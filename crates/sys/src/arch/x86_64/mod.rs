@@ -281,6 +281,12 @@ pub(crate) fn waits(_tid: u32, registers: &Registers) -> bool {
     [EINTR, ERESTARTNOHAND].contains(&registers.result()) && ended_by_stop(registers).is_some()
 }
 
+/// Tells whether a task is in a call that carries along when its wait began, or has just returned from
+/// it: the bits above the call's number stay where they are.
+pub(crate) fn may_be_marked(_tid: u32, registers: &Registers) -> bool {
+    ended_by_stop(registers).is_some() || blocked_call(registers).is_some()
+}
+
 /// The calls that a stop ends, on sockets where they have a timeout: how long each waits, and what
 /// it returns when that is over.
 fn ended_by_stop(registers: &Registers) -> Option<(Timeout, i64)> {
