@@ -377,6 +377,9 @@ pub(crate) struct OracleRun {
     /// Stop after this time.
     #[arg(long, value_name = "S")]
     pub(crate) seconds: Option<u64>,
+    /// Stop after this many programs that diverge.
+    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) divergences: Option<u64>,
     /// What the programs are drawn from. [default: another each time, and printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,

@@ -35,6 +35,7 @@ fn main() {
             seed: round,
             steps: None,
             time: Some(TIME),
+            divergences: None,
             families: families.clone(),
             without: Vec::new(),
             workers: None,

@@ -48,6 +48,7 @@ fn a_fresh_seed_finds_nothing_new() {
         seed,
         steps: None,
         time: Some(Duration::from_secs(seconds)),
+        divergences: None,
         families: families.filter(|family| subject.can_run(*family)).collect(),
         without: Vec::new(),
         workers: None,

@@ -1,13 +1,13 @@
 //! `cargo xtask mutate`: whether the oracle finds faults of the model.
 //!
 //! It draws faults at random, from a stated seed, from all that cargo-mutants generates over the
-//! model's semantic modules. Each is made in a copy of the workspace, built, and examined
+//! model's semantic modules. Each is made in a copy of the workspace and built. Then each is examined
 //! (`crates/lab/examples/examine.rs`): regression files, random programs for as long as asked, and
-//! conformance cases on the model. A fault is found as soon as that shows anything that the model
-//! without it does not show, or if it never comes back.
+//! conformance cases on the model. A fault is found as soon as any of them shows it, or if the
+//! examination never comes back. A random program that diverges without the fault, too, finds none.
 //!
-//! Results are kept in `target/mutate`, so that a run that was stopped goes on where it was; another
-//! seed or number of seconds begins anew. A change of the model draws other faults: begin anew then, too. `docs/mm/mutations.md` is written from them.
+//! What was built and found is kept in `target/mutate`, so that a run that was stopped goes on where it
+//! was, as long as no source changes. `docs/mm/mutations.md` is written from it.
 
 mod examination;
 mod fault;
@@ -21,9 +21,8 @@ use clap::Args;
 
 use crate::process;
 use crate::workspace::{Workspace, cargo};
-use fault::Fault;
-use page::{End, Examined};
-use tree::{Baseline, Tree};
+use page::Examined;
+use tree::Tree;
 
 /// Arguments of `cargo xtask mutate`.
 #[derive(Args)]
@@ -40,9 +39,6 @@ pub(crate) struct Options {
     /// Stop after this many minutes; the next run goes on.
     #[arg(long)]
     minutes: Option<u64>,
-    /// Examine anew what was not found: with better programs, it may be.
-    #[arg(long)]
-    again: bool,
     /// Install cargo-mutants if it is missing.
     #[arg(long)]
     install: bool,
@@ -58,23 +54,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
     let begin = Instant::now();
     let faults = fault::draw(fault::list(workspace)?, options.seed);
-    let tree = Tree::new(workspace)?;
-    let name = format!("{}-{}", options.seed, options.seconds);
+    let tree = Tree::new(workspace, options.seed)?;
+    let built = tree.build(&faults, options.faults)?;
+    let name = format!("{}.txt", options.seconds);
     let mut known = tree.results(&name)?;
-    if options.again {
-        known.retain(|_, end| end.is_found() || *end == End::Unbuildable);
-    }
-    let baseline = baseline(&tree, options, &name)?;
-    println!("without a fault: {} steps", baseline.steps);
-    for line in &baseline.wrong {
-        println!("without a fault: {line}");
-    }
+    let steps = tree.steps(options.seconds, options.seed)?;
+    println!("without a fault: {steps} steps");
     let mut examined: Vec<Examined> = Vec::new();
-    for fault in faults {
-        if examined.len() >= options.faults {
-            break;
-        }
-        let end = match known.remove(&fault.name) {
+    for one in &built {
+        let end = match known.remove(&one.name) {
             Some(end) => end,
             None => {
                 let minutes = options.minutes.unwrap_or(u64::MAX);
@@ -82,16 +70,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
                     println!("out of time; the same command goes on");
                     break;
                 }
-                let end = examine(&tree, options, &fault, &baseline)?;
-                println!("{}: {end}", fault.name);
-                tree.note(&name, &fault.name, &end)?;
+                let end = tree.examine(one, options.seconds, options.seed)?;
+                println!("{}: {end}", one.name);
+                tree.note(&name, &one.name, &end)?;
                 end
             }
         };
-        // What does not compile is no fault: another is drawn in its place.
-        if end != End::Unbuildable {
-            examined.push(Examined { fault, end });
-        }
+        let name = one.name.clone();
+        examined.push(Examined { name, end });
     }
     let share = page::share(&examined);
     let page = page::text(
@@ -99,7 +85,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         options.faults,
         options.seed,
         options.seconds,
-        &baseline,
+        steps,
     );
     let path = workspace.root.join("docs/mm/mutations.md");
     std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
@@ -109,49 +95,4 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         path.display()
     );
     Ok(examined.len() >= options.faults && share >= 85.0)
-}
-
-/// What the model shows without a fault, from three times as many programs.
-fn baseline(tree: &Tree, options: &Options, name: &str) -> Result<Baseline> {
-    if !options.again
-        && let Some(baseline) = tree.baseline(name)?
-    {
-        return Ok(baseline);
-    }
-    if !tree.build()? {
-        bail!("the workspace does not build without a fault");
-    }
-    let seconds = 3 * options.seconds;
-    let said = tree.examine(seconds, options.seed, |_| true)?;
-    let Some(steps) = said.steps else {
-        let how = said.broke.unwrap_or_default();
-        bail!("the examination of the model without a fault {how}");
-    };
-    if steps == 0 {
-        bail!("no program could be compared without a fault: see `onionskin oracle run`");
-    }
-    let baseline = Baseline {
-        steps,
-        wrong: said.wrong.into_iter().collect(),
-    };
-    tree.note_baseline(name, &baseline)?;
-    Ok(baseline)
-}
-
-fn examine(tree: &Tree, options: &Options, fault: &Fault, baseline: &Baseline) -> Result<End> {
-    tree.apply(fault)?;
-    let end = if tree.build()? {
-        let is_known = |line: &str| baseline.wrong.contains(line);
-        let said = tree.examine(options.seconds, options.seed, is_known)?;
-        let new = said.wrong.into_iter().find(|line| !is_known(line));
-        match (new, said.broke) {
-            (Some(line), _) => End::Found(line),
-            (None, Some(how)) => End::Broke(how),
-            (None, None) => End::Survived,
-        }
-    } else {
-        End::Unbuildable
-    };
-    tree.undo(fault)?;
-    Ok(end)
 }

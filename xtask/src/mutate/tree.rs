@@ -1,8 +1,8 @@
 //! The copy of the workspace that faults are made in, and what is kept beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,31 +16,36 @@ use crate::workspace::{Workspace, cargo};
 
 /// A copy of the workspace.
 pub(super) struct Tree {
-    /// What is kept: the copy, results, and a target directory of its own.
+    /// The copy, and a target directory of its own.
     folder: PathBuf,
+    /// What is kept of these very sources: programs and results.
+    state: PathBuf,
+}
+
+/// The examination of the model with a fault.
+pub(super) struct Built {
+    /// The fault's name.
+    pub(super) name: String,
+    program: PathBuf,
 }
 
 impl Tree {
-    /// Copies every file of the workspace.
-    pub(super) fn new(workspace: &Workspace) -> Result<Self> {
+    /// Copies every file of the workspace. What was kept of other sources or of another seed goes.
+    pub(super) fn new(workspace: &Workspace, seed: u64) -> Result<Self> {
         let folder = workspace.target.join("mutate");
-        let tree = Self { folder };
-        workspace.copy_to(&tree.copy(), tree.folder.join("target"))?;
-        Ok(tree)
+        workspace.copy_to(&folder.join("tree"), folder.join("target"))?;
+        let name = format!("{:016x}-{seed}", stamp(workspace)?);
+        let kept = folder.join("kept");
+        let state = kept.join(&name);
+        if kept.exists() && !state.exists() {
+            fs::remove_dir_all(&kept)?;
+        }
+        fs::create_dir_all(state.join("bin"))?;
+        Ok(Self { folder, state })
     }
 
     fn copy(&self) -> PathBuf {
         self.folder.join("tree")
-    }
-
-    /// Makes a fault.
-    pub(super) fn apply(&self, fault: &Fault) -> Result<()> {
-        self.patch(fault, &["apply", "-p1", "-"])
-    }
-
-    /// Takes a fault back.
-    pub(super) fn undo(&self, fault: &Fault) -> Result<()> {
-        self.patch(fault, &["apply", "-p1", "--reverse", "-"])
     }
 
     fn patch(&self, fault: &Fault, arguments: &[&str]) -> Result<()> {
@@ -61,49 +66,119 @@ impl Tree {
         Ok(())
     }
 
-    fn cargo(&self) -> Command {
-        let mut command = cargo();
-        command
-            .current_dir(self.copy())
-            .env("CARGO_TARGET_DIR", self.folder.join("target"))
-            .env("CARGO_INCREMENTAL", "1");
-        command
+    /// Builds the examination of the model as it is, and of the model with each fault, until `most`
+    /// of them compile; tells which do. What an earlier run built is left alone. Nothing is examined
+    /// meanwhile, so that each gets the whole machine.
+    pub(super) fn build(&self, faults: &[Fault], most: usize) -> Result<Vec<Built>> {
+        let base = self.program("base");
+        if !base.exists() && !self.compile(&base)? {
+            bail!("the workspace does not build without a fault");
+        }
+        let mut built = Vec::new();
+        for (number, fault) in faults.iter().enumerate() {
+            if built.len() >= most {
+                break;
+            }
+            let program = self.program(&number.to_string());
+            // An empty file is one that did not compile.
+            if !program.exists() {
+                self.patch(fault, &["apply", "-p1", "-"])?;
+                let compiles = self.compile(&program)?;
+                self.patch(fault, &["apply", "-p1", "--reverse", "-"])?;
+                if !compiles {
+                    fs::write(&program, "")?;
+                }
+            }
+            if fs::metadata(&program)?.len() > 0 {
+                built.push(Built {
+                    name: fault.name.clone(),
+                    program,
+                });
+            }
+            println!("{} of {most} built", built.len());
+        }
+        Ok(built)
     }
 
-    /// Builds the examination; tells whether it compiles. The model is built for a short build that
-    /// is quick enough: it runs for half a minute and is built anew for each fault.
-    pub(super) fn build(&self) -> Result<bool> {
-        let mut command = self.cargo();
-        for package in ["onionskin-mm", "onionskin-lab"] {
-            let setting = format!("profile.dev.package.{package}.opt-level=1");
-            command.args(["--config", &setting]);
-        }
-        command.args(["--config", "profile.dev.debug=false"]);
-        command.args(["build", "--quiet", "--package", "onionskin-lab"]);
-        command.args(["--example", "examine"]);
-        let status = command
+    fn program(&self, name: &str) -> PathBuf {
+        self.state.join("bin").join(name)
+    }
+
+    /// Builds the copy as it is; tells whether it compiles. Optimised, as an `oracle run` is, but in
+    /// many parts, of which a fault changes few.
+    fn compile(&self, program: &Path) -> Result<bool> {
+        let settings = ["debug=false", "incremental=true", "codegen-units=256"];
+        let status = cargo()
+            .current_dir(self.copy())
+            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .args(settings.iter().flat_map(|setting| {
+                ["--config".to_owned(), format!("profile.release.{setting}")]
+            }))
+            .args(["build", "--release", "--quiet", "--package", "onionskin-lab"])
+            .args(["--example", "examine"])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .status()
             .context("cargo could not be started")?;
-        Ok(status.success())
+        if !status.success() {
+            return Ok(false);
+        }
+        let from = self.folder.join("target/release/examples/examine");
+        fs::copy(&from, program).with_context(|| format!("copying {}", from.display()))?;
+        Ok(true)
     }
 
-    /// Runs the examination as long as what is wrong is known.
-    pub(super) fn examine(
-        &self,
-        seconds: u64,
-        seed: u64,
-        is_known: impl Fn(&str) -> bool,
-    ) -> Result<Said> {
-        let program = self.folder.join("target/debug/examples/examine");
-        let arguments = [seconds, seed].map(|argument| argument.to_string());
-        examination::run(Command::new(program).args(arguments), is_known)
+    /// Runs the examination of the model with a fault until something is wrong.
+    pub(super) fn examine(&self, built: &Built, seconds: u64, seed: u64) -> Result<End> {
+        let found = self.state.join("found.txt");
+        let said = run(&built.program, seconds, seed, &found)?;
+        Ok(match (said.wrong, said.broke) {
+            (Some(line), _) if line.starts_with("oracle ") && self.parts_anyway(&found)? => {
+                End::Survived
+            }
+            (Some(line), _) => End::Found(line),
+            (None, Some(how)) => End::Broke(how),
+            (None, None) => End::Survived,
+        })
+    }
+
+    /// Tells whether a program diverges without a fault, too: then it has found none.
+    fn parts_anyway(&self, found: &Path) -> Result<bool> {
+        let mut replay = Command::new(self.program("base"));
+        let status = replay.arg("replay").arg(found).status()?;
+        match status.code() {
+            Some(0) => Ok(false),
+            Some(1) => {
+                println!("{} diverges without a fault, too", found.display());
+                Ok(true)
+            }
+            _ => bail!("{} could not be run without a fault", found.display()),
+        }
+    }
+
+    /// How many steps the examination of the model without a fault compares.
+    ///
+    /// # Errors
+    ///
+    /// Fails if anything but a random program is wrong with it.
+    pub(super) fn steps(&self, seconds: u64, seed: u64) -> Result<u64> {
+        let said = run(
+            &self.program("base"),
+            seconds,
+            seed,
+            &self.state.join("base.txt"),
+        )?;
+        match said {
+            Said { wrong: Some(line), .. } => bail!("without a fault: {line}"),
+            Said { broke: Some(how), .. } => bail!("the examination without a fault {how}"),
+            Said { steps, .. } if steps > 0 => Ok(steps),
+            Said { .. } => bail!("no program could be compared: see `onionskin oracle run`"),
+        }
     }
 
     /// What is known of faults from an earlier run of this name.
     pub(super) fn results(&self, name: &str) -> Result<BTreeMap<String, End>> {
-        let text = read(&self.folder.join(format!("results-{name}.txt")))?.unwrap_or_default();
+        let text = read(&self.state.join(name))?.unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once('\t'));
         Ok(lines
             .filter_map(|(fault, end)| Some((fault.to_owned(), End::parse(end)?)))
@@ -115,49 +190,31 @@ impl Tree {
         let mut file = fs::File::options()
             .create(true)
             .append(true)
-            .open(self.folder.join(format!("results-{name}.txt")))?;
+            .open(self.state.join(name))?;
         writeln!(file, "{fault}\t{end}")?;
         Ok(())
     }
-
-    /// What the model without a fault showed in an earlier run of this name: how many steps were
-    /// compared, and what was wrong.
-    pub(super) fn baseline(&self, name: &str) -> Result<Option<Baseline>> {
-        let text = read(&self.folder.join(format!("baseline-{name}.txt")))?;
-        Ok(text.and_then(|text| Baseline::parse(&text)))
-    }
-
-    /// Notes that.
-    pub(super) fn note_baseline(&self, name: &str, baseline: &Baseline) -> Result<()> {
-        let path = self.folder.join(format!("baseline-{name}.txt"));
-        fs::write(path, baseline.to_string()).context("keeping the baseline")
-    }
 }
 
-/// What the model without a fault shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Baseline {
-    /// How many steps were compared.
-    pub(super) steps: u64,
-    /// What was wrong: it counts for no fault.
-    pub(super) wrong: BTreeSet<String>,
+fn run(program: &Path, seconds: u64, seed: u64, found: &Path) -> Result<Said> {
+    let mut command = Command::new(program);
+    command.args([seconds, seed].map(|argument| argument.to_string()));
+    examination::run(command.arg(found))
 }
 
-impl Baseline {
-    fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        Some(Self {
-            steps: lines.next()?.parse().ok()?,
-            wrong: lines.map(str::to_owned).collect(),
-        })
+/// A number that says which sources these are: of the model, of the oracle, and of what they use.
+fn stamp(copy: &Workspace) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for file in copy.files()? {
+        let is_one = ["crates/mm", "crates/lab", "crates/space", "crates/sys"]
+            .iter()
+            .any(|folder| file.starts_with(folder));
+        if is_one || file.ends_with("Cargo.lock") {
+            let bytes = fs::read(copy.root.join(&file))?;
+            (&file, bytes).hash(&mut hasher);
+        }
     }
-}
-
-impl fmt::Display for Baseline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.steps)?;
-        self.wrong.iter().try_for_each(|line| writeln!(f, "{line}"))
-    }
+    Ok(hasher.finish())
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
@@ -165,20 +222,5 @@ fn read(path: &Path) -> Result<Option<String>> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_baseline_survives_the_file() {
-        let baseline = Baseline {
-            steps: 7,
-            wrong: BTreeSet::from(["oracle pin: scan written".to_owned()]),
-        };
-        assert_eq!(Baseline::parse(&baseline.to_string()), Some(baseline));
-        assert_eq!(Baseline::parse(""), None);
     }
 }

@@ -113,6 +113,7 @@ fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
         seed,
         steps: args.steps,
         time: time.or(args.steps.is_none().then_some(TIME)),
+        divergences: args.divergences,
         families: families(args, &subject)?,
         without: args.without.clone(),
         workers: args.workers,

@@ -34,6 +34,8 @@ pub struct Options {
     pub steps: Option<u64>,
     /// Stop after this time.
     pub time: Option<Duration>,
+    /// Stop after so many programs that diverge.
+    pub divergences: Option<u64>,
     /// The families that programs are drawn from.
     pub families: Vec<Family>,
     /// Operations that are left out, by name.
@@ -332,7 +334,11 @@ fn gather(options: &Options, begin: Instant, receiver: &Receiver<Ran>, stop: &At
         while !full && let Some(ran) = early.remove(&next) {
             next += 1;
             tally.add(ran);
-            full = options.steps.is_some_and(|most| tally.report.steps >= most);
+            let Report {
+                steps, divergences, ..
+            } = tally.report;
+            full = options.steps.is_some_and(|most| steps >= most)
+                || options.divergences.is_some_and(|most| divergences >= most);
         }
         let late = options.time.is_some_and(|most| begin.elapsed() >= most);
         if full || late {
@@ -398,6 +404,7 @@ fn minimal(worker: &mut Worker<'_>, kind: Kind, time: Duration) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::Difference;
     use crate::kernel::PuppetError;
 
     fn ran(number: u64) -> Ran {
@@ -419,6 +426,7 @@ mod tests {
             seed: 1,
             steps: None,
             time: None,
+            divergences: None,
             families: vec![Family::Mapping],
             without: Vec::new(),
             workers: None,
@@ -451,6 +459,34 @@ mod tests {
         };
         assert!(side_by_side(2, &options(), begin, work).is_err());
         assert!(stopped.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn as_many_divergences_as_asked_for_are_enough() {
+        let work = |_: usize, sender: &SyncSender<Ran>, _: &AtomicBool| {
+            for next in 0..4 {
+                let end = End::Parted(Divergence {
+                    step: 0,
+                    op: "look",
+                    difference: Difference {
+                        what: "answer".to_owned(),
+                        kernel: String::new(),
+                        model: String::new(),
+                    },
+                });
+                let ran = Ran { end, ..ran(next) };
+                if sender.send(ran).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let options = Options {
+            divergences: Some(2),
+            ..options()
+        };
+        let tally = side_by_side(1, &options, Instant::now(), work).unwrap();
+        assert_eq!(tally.report.divergences, 2);
     }
 
     #[test]

@@ -225,14 +225,4 @@ impl Uffds {
         }
         events
     }
-
-    /// How many userfaultfds there are.
-    pub fn len(&self) -> usize {
-        self.contexts.len()
-    }
-
-    /// Tells whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.contexts.is_empty()
-    }
 }
