@@ -104,9 +104,7 @@ fn random(
         steps: None,
         time: Some(time),
         divergences: Some(1),
-        families: families
-            .filter(|family| subject.can_run(*family))
-            .collect(),
+        families: families.filter(|family| subject.can_run(*family)).collect(),
         without: Vec::new(),
         workers: None,
     };

@@ -63,7 +63,9 @@ impl Examined {
     /// Why it was not found, if somebody has written it down.
     fn reason(&self) -> Option<&'static str> {
         let mut lines = REASONS.lines().filter_map(|line| line.split_once('\t'));
-        lines.find(|(fault, _)| *fault == self.name).map(|(_, why)| why)
+        lines
+            .find(|(fault, _)| *fault == self.name)
+            .map(|(_, why)| why)
     }
 }
 

@@ -108,18 +108,25 @@ impl Tree {
     /// many parts, of which a fault changes few.
     fn compile(&self, program: &Path) -> Result<bool> {
         let settings = ["debug=false", "incremental=true", "codegen-units=256"];
-        let status = cargo()
-            .current_dir(self.copy())
-            .env("CARGO_TARGET_DIR", self.folder.join("target"))
-            .args(settings.iter().flat_map(|setting| {
-                ["--config".to_owned(), format!("profile.release.{setting}")]
-            }))
-            .args(["build", "--release", "--quiet", "--package", "onionskin-lab"])
-            .args(["--example", "examine"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .context("cargo could not be started")?;
+        let status =
+            cargo()
+                .current_dir(self.copy())
+                .env("CARGO_TARGET_DIR", self.folder.join("target"))
+                .args(settings.iter().flat_map(|setting| {
+                    ["--config".to_owned(), format!("profile.release.{setting}")]
+                }))
+                .args([
+                    "build",
+                    "--release",
+                    "--quiet",
+                    "--package",
+                    "onionskin-lab",
+                ])
+                .args(["--example", "examine"])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .context("cargo could not be started")?;
         if !status.success() {
             return Ok(false);
         }
@@ -169,8 +176,12 @@ impl Tree {
             &self.state.join("base.txt"),
         )?;
         match said {
-            Said { wrong: Some(line), .. } => bail!("without a fault: {line}"),
-            Said { broke: Some(how), .. } => bail!("the examination without a fault {how}"),
+            Said {
+                wrong: Some(line), ..
+            } => bail!("without a fault: {line}"),
+            Said {
+                broke: Some(how), ..
+            } => bail!("the examination without a fault {how}"),
             Said { steps, .. } if steps > 0 => Ok(steps),
             Said { .. } => bail!("no program could be compared: see `onionskin oracle run`"),
         }

@@ -104,12 +104,21 @@ fn section(load: Load, whole: &Costs, layers: &Costs, fork: &Values, core: &Valu
         core.median() / freeze,
     );
     section.at_most("a layer's freeze ÷ fork", 0.2, freeze / fork.median());
-    section.bounded_by(
-        "the pages written in the last moments are copied while the target stands still, and \
-         lie one by one: each costs the kernel a look-up, and both sides cache misses \
-         (section `loops`: a bare loop takes longer). gcore stops the target for as long as \
-         it takes to write all memory to a tmpfs; a thousandth of that is less than those \
-         copies take wherever it writes faster than a few hundred MB/s.",
+    section.at_most(
+        "difference of `freeze_ms` and the largest gap ÷ `freeze_ms`, medians",
+        0.1,
+        layers.beyond.median().abs() / freeze,
     );
+    section.bounded_by(format!(
+        "the pages written in the last moments are copied while the target stands still: {:.2} \
+         of a layer's {freeze:.2} ms. They lie one by one; each costs the kernel a look-up, and \
+         both sides cache misses (section `loops`: a bare loop takes longer). gcore stops the \
+         target for as long as it writes all its memory to a file on the disk, here {:.0} MiB/s; a \
+         thousandth of that time is {:.2} ms. Where the largest gap is the shorter one, the last \
+         thread went on before the tool noted that all had.",
+        layers.copy.median(),
+        f64::from(u32::try_from(load.mib).unwrap_or(u32::MAX)) / core.median() * 1e3,
+        core.median() / 1e3,
+    ));
     section
 }

@@ -31,6 +31,17 @@ pub(crate) fn load() -> String {
         .join(", ")
 }
 
+/// What a process has cost so far: page faults that needed no disk, and milliseconds of processor
+/// time, of all its threads.
+pub(crate) fn cost(pid: u32) -> Option<(f64, f64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u32>().ok().map(f64::from);
+    // proc_pid_stat(5): minflt is the tenth field, utime and stime the 14th and 15th, in ticks of
+    // which there are 100 a second; the first two fields are cut off.
+    Some((number(7)?, (number(11)? + number(12)?) * 10.0))
+}
+
 /// Returns the text behind `name:` in a file of the kernel's.
 pub(crate) fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;

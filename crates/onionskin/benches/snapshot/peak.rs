@@ -69,6 +69,11 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         &rows,
     );
     section.at_most("the highest peak ÷ its limit", 1.0, all.max());
+    section.bounded_by(
+        "packs are compressed by a thread a core and written while the next are filled, and what is \
+         read from a fork is sorted by its content first. The limit has no room for the pages \
+         that are read while the target runs.",
+    );
     Ok(section)
 }
 

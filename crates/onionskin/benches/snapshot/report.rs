@@ -16,7 +16,7 @@ pub(crate) struct Section {
     /// What was asked for, what came out, and whether that is enough.
     verdicts: Vec<Vec<String>>,
     /// What bounds what is measured, in words.
-    bounds: Vec<&'static str>,
+    bounds: Vec<String>,
     /// Pictures: file name and content.
     pictures: Vec<(&'static str, String)>,
 }
@@ -50,8 +50,8 @@ impl Section {
     }
 
     /// Adds what bounds a figure, which is told below the verdicts.
-    pub(crate) fn bounded_by(&mut self, reason: &'static str) {
-        self.bounds.push(reason);
+    pub(crate) fn bounded_by(&mut self, reason: impl Into<String>) {
+        self.bounds.push(reason.into());
     }
 
     /// Adds a paragraph.
@@ -82,7 +82,7 @@ impl Section {
             ..Self::default()
         };
         if !self.verdicts.is_empty() {
-            let head = ["median", "asked for", "measured", ""];
+            let head = ["figure", "asked for", "measured", ""];
             whole.table(&head, &self.verdicts);
         }
         for reason in &self.bounds {
@@ -166,7 +166,8 @@ const PREFACE: &str = "\
 
 Every figure here is made by `cargo xtask bench snapshot`, which writes this file; one section with
 `cargo xtask bench snapshot SECTION`, whose command stands at its end. Read the ratios, not the
-milliseconds: both sides of each were measured in turns, in one run, on the same process.
+milliseconds: both sides of each were measured in one run on the same process, in turns; `fork()` in
+blocks between them, gcore after them.
 
 * The target is `tests/targets/heartbeat.c` unless another is named: its threads do some
   arithmetic, write to a random one of the hot pages, look at the clock and remember their largest
