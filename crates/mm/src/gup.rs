@@ -4,7 +4,7 @@
 //! and by taking references of the pages first (`get_user_pages`, [`get_page`]).
 //!
 //! Linux reference: 6.18, `mm/gup.c` (`__get_user_pages`, `faultin_page`, `check_vma_flags`,
-//! `gup_must_unshare`, `faultin_page_range`, `populate_vma_page_range`).
+//! `gup_must_unshare`, `faultin_page_range`).
 
 use bitflags::bitflags;
 use space::Errno;
@@ -30,6 +30,8 @@ bitflags! {
         const LONGTERM = 1 << 2;
         /// Even where the mapping does not allow it (`mlock` of `PROT_NONE`, ptrace).
         const FORCE = 1 << 3;
+        /// The mappings stay locked (no `FOLL_UNLOCKABLE`): a fault that would have to sleep fails.
+        const LOCKED = 1 << 4;
     }
 }
 
@@ -133,9 +135,8 @@ pub(crate) fn get_page(
 ) -> Result<Pfn, fault::FaultStop> {
     loop {
         let mut flags = FaultFlags::KERNEL;
-        if foll.contains(Foll::WRITE) {
-            flags |= FaultFlags::WRITE;
-        }
+        flags.set(FaultFlags::WRITE, foll.contains(Foll::WRITE));
+        flags.set(FaultFlags::LOCKED, foll.contains(Foll::LOCKED));
         let (slot, entry) = mm.tables.lookup(addr);
         if let Entry::Present(present) = entry {
             let vma = mm.vmas.lookup(addr).expect("the mapping was checked");
@@ -248,71 +249,4 @@ fn must_unshare(world: &World, vma: &Vma, present: Present, pfn: Pfn, foll: Foll
         return foll.contains(Foll::LONGTERM) && vma.is_cow();
     }
     !world.frames.is_exclusive(pfn)
-}
-
-/// `__mm_populate` for calls that ignore what goes wrong: each mapping is filled as far as it can be.
-/// A thread that would have to sleep goes on with the next mapping here.
-pub(crate) fn populate(world: &mut World, mm: &mut Mm, tid: Tid, start: u64, end: u64) {
-    let mut at = start;
-    while at < end
-        && let Some(vma) = mm.vmas.find(at).filter(|vma| vma.start < end)
-    {
-        let range = at.max(vma.start)..end.min(vma.end);
-        at = range.end;
-        let _ = populate_vma(world, mm, tid, range);
-    }
-}
-
-/// `__mm_populate` for calls that report what goes wrong.
-///
-/// # Errors
-///
-/// Those of the first page that can't be had, or that the thread sleeps.
-pub(crate) fn populate_strictly(
-    world: &mut World,
-    mm: &mut Mm,
-    tid: Tid,
-    start: u64,
-    end: u64,
-) -> Result<(), Stop> {
-    let mut at = start;
-    while at < end
-        && let Some(vma) = mm.vmas.find(at).filter(|vma| vma.start < end)
-    {
-        let range = at.max(vma.start)..end.min(vma.end);
-        at = range.end;
-        populate_vma(world, mm, tid, range)?;
-    }
-    Ok(())
-}
-
-/// `populate_vma_page_range`: a private writable mapping is filled as by stores.
-fn populate_vma(
-    world: &mut World,
-    mm: &mut Mm,
-    tid: Tid,
-    range: std::ops::Range<u64>,
-) -> Result<(), Stop> {
-    let vma = mm
-        .vmas
-        .lookup(range.start)
-        .expect("the range lies in a mapping");
-    if vma.has(VmaFlags::LOCKONFAULT) {
-        return Ok(());
-    }
-    let mut foll = Foll::empty();
-    if vma.flags & (VmaFlags::WRITE | VmaFlags::SHARED) == VmaFlags::WRITE {
-        foll |= Foll::WRITE;
-    }
-    if vma.is_accessible() {
-        foll |= Foll::FORCE;
-    }
-    check_vma_flags(vma, foll)?;
-    let page_size = world.page_size();
-    let mut addr = range.start;
-    while addr < range.end {
-        get_page(world, mm, tid, addr, foll).map_err(fault::FaultStop::errno)?;
-        addr += page_size;
-    }
-    Ok(())
 }

@@ -34,6 +34,7 @@ mod lock;
 pub mod machine;
 pub mod pin;
 pub mod pipe;
+mod populate;
 pub mod profile;
 mod protect;
 pub mod readout;

@@ -16,6 +16,7 @@ use crate::folio::{Frames, Pfn};
 use crate::lock::Locks;
 use crate::pin::Pins;
 use crate::pipe::{PipeId, Pipes};
+use crate::populate::Populate;
 use crate::profile::Profile;
 use crate::stop::{Signal, Wait};
 use crate::swap::Swap;
@@ -177,6 +178,8 @@ pub(crate) enum Progress {
         /// How many are copied at once: a page of the range.
         unit: u64,
     },
+    /// `mlock`, `mmap`, `mremap`: all is done but to fill memory, and a page has a fault of its own.
+    Populate(Box<Populate>),
     /// `madvise_inject_error`, `madvise_populate`: a page has a fault of its own.
     Walk {
         /// The call goes on at this address.

@@ -2,10 +2,12 @@
 //!
 //! Linux reference: 6.18, `mm/mlock.c` (`do_mlock`, `apply_vma_lock_flags`, `mlock_fixup`).
 
+use std::ops::Range;
+
 use space::Errno;
 
-use crate::gup;
 use crate::machine::{Machine, Mm, Tid, World};
+use crate::populate::Populate;
 use crate::stop::Stop;
 use crate::uapi::mlock;
 use crate::vma::VmaFlags;
@@ -22,18 +24,37 @@ impl Machine {
         if flags & !mlock::ONFAULT != 0 {
             return Err(Errno::EINVAL.into());
         }
+        let filled = match self.finish_populate(tid) {
+            Ok(None) => {
+                let range = self.lock_range(tid, start, len, flags)?;
+                self.populate_and_end(tid, filling(range, false))
+            }
+            Ok(Some(value)) => Ok(value),
+            Err(stop) => Err(stop),
+        };
+        match filled {
+            Ok(_) => Ok(()),
+            // __mlock_posix_error_return
+            Err(Stop::Failed(Errno::EFAULT)) => Err(Errno::ENOMEM.into()),
+            Err(Stop::Failed(Errno::ENOMEM)) => Err(Errno::EAGAIN.into()),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The first half of `do_mlock`: the mappings are locked. Returns what is to be filled.
+    fn lock_range(
+        &mut self,
+        tid: Tid,
+        start: u64,
+        len: u64,
+        flags: u64,
+    ) -> Result<Range<u64>, Errno> {
         let mut lock = VmaFlags::LOCKED;
         lock.set(VmaFlags::LOCKONFAULT, flags & mlock::ONFAULT != 0);
         let (world, process) = self.halves(tid)?;
         let (start, len) = whole_pages(world, start, len);
         apply(world, &mut process.mm, start, len, lock)?;
-        let end = start + len;
-        gup::populate_strictly(world, &mut process.mm, tid, start, end).map_err(|stop| match stop {
-            // __mlock_posix_error_return
-            Stop::Failed(Errno::EFAULT) => Errno::ENOMEM.into(),
-            Stop::Failed(Errno::ENOMEM) => Errno::EAGAIN.into(),
-            other => other,
-        })
+        Ok(start..start + len)
     }
 
     /// `munlock`.
@@ -51,11 +72,15 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for flags that make no sense.
+    /// `EINVAL` for flags that make no sense. The thread may sleep on a page that a userfaultfd is to
+    /// bring.
     pub fn mlockall(&mut self, tid: Tid, flags: u64) -> Result<(), Stop> {
         let known = mlock::MCL_CURRENT | mlock::MCL_FUTURE | mlock::MCL_ONFAULT;
         if flags == 0 || flags & !known != 0 || flags == mlock::MCL_ONFAULT {
             return Err(Errno::EINVAL.into());
+        }
+        if self.finish_populate(tid)?.is_some() {
+            return Ok(());
         }
         let (world, process) = self.halves(tid)?;
         let mut lock = VmaFlags::LOCKED;
@@ -67,7 +92,7 @@ impl Machine {
         if flags & mlock::MCL_CURRENT != 0 {
             apply_all(world, &mut process.mm, lock);
             let end = world.profile.arch.task_size();
-            gup::populate(world, &mut process.mm, tid, 0, end);
+            self.populate_and_end(tid, filling(0..end, true))?;
         }
         Ok(())
     }
@@ -82,6 +107,15 @@ impl Machine {
         process.mm.def_flags -= VmaFlags::LOCKED_MASK;
         apply_all(world, &mut process.mm, VmaFlags::empty());
         Ok(())
+    }
+}
+
+fn filling(range: Range<u64>, ignores_errors: bool) -> Populate {
+    Populate {
+        range,
+        ignores_errors,
+        value: 0,
+        events: Vec::new(),
     }
 }
 

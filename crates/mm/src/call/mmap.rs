@@ -6,8 +6,8 @@
 use space::Errno;
 
 use crate::file::{FileId, FileKind};
-use crate::gup;
 use crate::machine::{Descriptor, Fd, Machine, Mm, Process, Tid, World};
+use crate::populate::Populate;
 use crate::stop::Stop;
 use crate::uapi::{file, map, prot};
 use crate::vma::merge::Proposal;
@@ -50,8 +50,12 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// As the system call. With `EVENT_UNMAP` the thread may sleep until the event was read.
+    /// As the system call. With `EVENT_UNMAP` the thread may sleep until the event was read, and on a
+    /// page that a userfaultfd is to bring, if the mapping was registered meanwhile.
     pub fn mmap(&mut self, tid: Tid, args: Mmap) -> Result<u64, Stop> {
+        if let Some(addr) = self.finish_populate(tid)? {
+            return Ok(addr);
+        }
         let addr = match self.finish_event(tid)? {
             Some(addr) => addr,
             None => self.map(tid, &args)?,
@@ -67,7 +71,13 @@ impl Machine {
         let locks = args.flags & map::LOCKED != 0;
         if asked || locks || process.mm.def_flags.contains(VmaFlags::LOCKED) {
             let end = addr + args.len.next_multiple_of(1 << page_shift);
-            gup::populate(world, &mut process.mm, tid, addr, end);
+            let populate = Populate {
+                range: addr..end,
+                ignores_errors: true,
+                value: addr,
+                events: Vec::new(),
+            };
+            return self.populate_and_end(tid, populate);
         }
         Ok(addr)
     }

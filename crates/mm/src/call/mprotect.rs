@@ -5,8 +5,8 @@
 use space::Errno;
 
 use super::mmap::prot_flags;
-use crate::gup;
 use crate::machine::{Machine, Mm, Tid, World};
+use crate::populate::populate_locked;
 use crate::protect::{Change, change_protection, tries_writable};
 use crate::uapi::prot;
 use crate::vma::VmaFlags;
@@ -137,7 +137,7 @@ fn fixup(
     // A locked mapping that becomes writable gets its copies now.
     let locked = old & (VmaFlags::WRITE | VmaFlags::SHARED | VmaFlags::LOCKED) == VmaFlags::LOCKED;
     if locked && new.contains(VmaFlags::WRITE) {
-        gup::populate(world, mm, tid, range.start, range.end);
+        populate_locked(world, mm, tid, range);
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use super::mmap::free_area;
 use super::munmap::unmap_for;
 use crate::entry::{Bits, Entry};
 use crate::folio::FolioFlags;
-use crate::gup;
 use crate::machine::{Machine, Mm, Process, Tid, World};
+use crate::populate::Populate;
 use crate::relocate::move_page_tables;
 use crate::stop::Stop;
 use crate::uapi::mremap;
@@ -86,8 +86,12 @@ impl Machine {
     ///
     /// `EINVAL` for arguments that make no sense, `EFAULT` where the range is not mapped as it should
     /// be, `ENOMEM` where it has no room, `EPERM` where it is sealed. With `EVENT_REMAP` or
-    /// `EVENT_UNMAP` the thread may sleep until the event was read.
+    /// `EVENT_UNMAP` the thread may sleep until the event was read; where a locked mapping grows, on a
+    /// page that a userfaultfd is to bring.
     pub fn mremap(&mut self, tid: Tid, args: Mremap) -> Result<u64, Stop> {
+        if let Some(value) = self.finish_populate(tid)? {
+            return Ok(value);
+        }
         if let Some(value) = self.finish_event(tid)? {
             return Ok(value);
         }
@@ -120,12 +124,21 @@ impl Machine {
                 }
             })
         };
-        if result.is_ok() && remap.populates {
-            let start = remap.new_addr + remap.old_len;
-            let end = remap.new_addr + remap.new_len;
-            gup::populate(world, &mut process.mm, tid, start, end);
+        match result {
+            Ok(value) if remap.populates => {
+                let start = remap.new_addr + remap.old_len;
+                let end = remap.new_addr + remap.new_len;
+                let populate = Populate {
+                    range: start..end,
+                    ignores_errors: true,
+                    value,
+                    // They are told when all is filled (notify_uffd).
+                    events: std::mem::take(&mut world.uffds.prepared),
+                };
+                self.populate_and_end(tid, populate)
+            }
+            result => self.complete_events(tid, result),
         }
-        self.complete_events(tid, result)
     }
 }
 

@@ -43,6 +43,8 @@ bitflags! {
         const UNSHARE = 1 << 1;
         /// The kernel accesses memory for a system call, not the program itself.
         const KERNEL = 1 << 2;
+        /// Whoever asks can't sleep: no `FAULT_FLAG_ALLOW_RETRY`.
+        const LOCKED = 1 << 3;
     }
 }
 

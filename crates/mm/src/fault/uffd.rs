@@ -15,7 +15,8 @@ pub(crate) fn handle(fault: &mut Fault<'_>, reason: VmaFlags) -> Result<(), Faul
     let uffd = fault.vma.uffd.ok_or(FaultStop::Bus)?;
     let context = fault.world.uffds.find_mut(uffd).ok_or(FaultStop::Bus)?;
     let by_kernel = fault.flags.contains(FaultFlags::KERNEL);
-    if context.has(Features::SIGBUS) || (by_kernel && context.user_mode_only) {
+    let may_not_sleep = fault.flags.contains(FaultFlags::LOCKED);
+    if context.has(Features::SIGBUS) || (by_kernel && context.user_mode_only) || may_not_sleep {
         return Err(FaultStop::Bus);
     }
     let address = if context.has(Features::EXACT_ADDRESS) {

@@ -181,7 +181,7 @@ impl Machine {
     }
 
     /// `userfaultfd_event_wait_completion`, for one event after the other.
-    fn send_events(
+    pub(crate) fn send_events(
         &mut self,
         tid: Tid,
         mut rest: VecDeque<Prepared>,
@@ -273,6 +273,11 @@ impl Machine {
             match progress {
                 Ok(Some(Progress::Events { rest, .. })) => {
                     for prepared in rest {
+                        self.abandon(prepared);
+                    }
+                }
+                Ok(Some(Progress::Populate(populate))) => {
+                    for prepared in populate.events {
                         self.abandon(prepared);
                     }
                 }
