@@ -21,7 +21,7 @@ use crate::profile::Profile;
 use crate::stop::{Signal, Wait};
 use crate::swap::Swap;
 use crate::table::PageTables;
-use crate::uffd::{Prepared, UffdId, Uffds};
+use crate::uffd::{Prepared, UffdId, Uffds, copy};
 use crate::vma::anon_vma::AnonVmas;
 use crate::vma::merge::Proposal;
 use crate::vma::{Vma, VmaFlags, VmaMap};
@@ -170,14 +170,9 @@ pub(crate) enum Progress {
         start: u64,
     },
     /// `UFFDIO_COPY`: the source has a fault of its own.
-    Copy {
-        /// What is waited for.
-        wait: Wait,
-        /// How many bytes were copied before.
-        done: u64,
-        /// How many are copied at once: a page of the range.
-        unit: u64,
-    },
+    Copy(copy::Slept),
+    /// `read` of a userfaultfd that has nothing to tell: it is open until the call ends.
+    Reading(UffdId),
     /// `mlock`, `mmap`, `mremap`: all is done but to fill memory, and a page has a fault of its own.
     Populate(Box<Populate>),
     /// `madvise_inject_error`, `madvise_populate`: a page has a fault of its own.

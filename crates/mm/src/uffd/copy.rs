@@ -3,14 +3,14 @@
 use space::Errno;
 
 use super::fill::{Source, Target, Transfer, What};
-use super::range;
+use super::{UffdId, range};
 use crate::access::Kind;
 use crate::call::rw::narrow;
 use crate::folio::Content;
 use crate::gup;
 use crate::machine::{Fd, Machine, Mm, Progress, Tid, World};
 use crate::profile::Kernel;
-use crate::stop::Stop;
+use crate::stop::{Stop, Wait};
 use crate::uapi::uffd::mode;
 use crate::vma::VmaFlags;
 
@@ -27,23 +27,40 @@ pub struct UffdCopy {
     pub mode: u64,
 }
 
+/// A call that sleeps since its source has a fault of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slept {
+    /// What is waited for.
+    wait: Wait,
+    /// The userfaultfd, which is open until the call ends.
+    pub(crate) uffd: UffdId,
+    /// How many bytes were copied before.
+    done: u64,
+    /// How many are copied at once: a page of the range.
+    unit: u64,
+}
+
+fn blocked(wait: Wait) -> Transfer {
+    Transfer {
+        result: Err(Stop::Blocked(wait)),
+        out: None,
+    }
+}
+
 impl Machine {
     /// Copies bytes of the caller into new pages of a range. The thread may sleep where the source
     /// has a fault of its own.
     pub fn uffd_copy(&mut self, tid: Tid, fd: Fd, args: UffdCopy) -> Transfer {
-        let target = match self.copy_target(tid, fd, &args) {
+        let slept = match self.progress(tid) {
+            Some(&Progress::Copy(slept)) if self.is_blocked(slept.wait) => {
+                return blocked(slept.wait);
+            }
+            Some(&Progress::Copy(slept)) => Some(slept),
+            _ => None,
+        };
+        let target = match self.copy_target(tid, fd, &args, slept) {
             Ok(target) => target,
             Err(left) => return left,
-        };
-        let slept = match self.progress(tid) {
-            Some(&Progress::Copy { wait, .. }) if self.is_blocked(wait) => {
-                return Transfer {
-                    result: Err(Stop::Blocked(wait)),
-                    out: None,
-                };
-            }
-            Some(&Progress::Copy { done, unit, .. }) => Some((done, unit)),
-            _ => None,
         };
         let page_size = self.world.page_size();
         let source = |machine: &mut Self, at: u64| {
@@ -52,32 +69,48 @@ impl Machine {
             read.map(Source::Bytes)
         };
         // What slept in `copy_from_user` reads to the end before it looks at the range again.
-        let read = slept.map_or(Ok(()), |(done, unit)| {
+        let read = slept.map_or(Ok(()), |Slept { done, unit, .. }| {
             let mut pages = (done..done + unit).step_by(narrow(page_size));
             pages
                 .try_for_each(|at| source(self, at).map(drop))
                 .map_err(|stop| (done, stop))
         });
-        let before = slept.map_or(0, |(done, _)| done);
+        let before = slept.map_or(0, |slept| slept.done);
         let filled = read.and_then(|()| self.fill(&target, before, source));
-        match filled {
-            Err((done, Stop::Blocked(wait))) => {
-                let unit = self.unit_at(&target, done);
-                if let Ok(task) = self.task_mut(tid) {
-                    task.progress = Some(Progress::Copy { wait, done, unit });
-                }
-                Transfer {
-                    result: Err(Stop::Blocked(wait)),
-                    out: None,
-                }
+        if let Err((done, Stop::Blocked(wait))) = filled {
+            self.sleep_in_copy(tid, &target, (done, wait), slept.is_some());
+            return blocked(wait);
+        }
+        let left = self.end_fill(&target, args.mode & mode::DONTWAKE != 0, filled);
+        if slept.is_some() {
+            if let Ok(task) = self.task_mut(tid) {
+                task.progress = None;
             }
-            ended => {
-                let resumed = matches!(self.progress(tid), Some(Progress::Copy { .. }));
-                if resumed && let Ok(task) = self.task_mut(tid) {
-                    task.progress = None;
-                }
-                self.end_fill(&target, args.mode & mode::DONTWAKE != 0, ended)
-            }
+            self.uffd_put(target.uffd);
+        }
+        left
+    }
+
+    /// The call sleeps in its source, with the userfaultfd open whatever is closed meanwhile (`fdget`).
+    fn sleep_in_copy(
+        &mut self,
+        tid: Tid,
+        target: &Target,
+        (done, wait): (u64, Wait),
+        slept_before: bool,
+    ) {
+        let uffd = target.uffd;
+        if !slept_before {
+            self.world.uffds.get(uffd);
+        }
+        let unit = self.unit_at(target, done);
+        if let Ok(task) = self.task_mut(tid) {
+            task.progress = Some(Progress::Copy(Slept {
+                wait,
+                uffd,
+                done,
+                unit,
+            }));
         }
     }
 
@@ -90,11 +123,19 @@ impl Machine {
         vma.map_or(self.world.page_size(), |vma| 1 << vma.page_shift)
     }
 
-    /// The checks of the call.
-    fn copy_target(&self, tid: Tid, fd: Fd, args: &UffdCopy) -> Result<Target, Transfer> {
-        let resumes = matches!(self.progress(tid), Some(Progress::Copy { .. }));
-        let uffd = self.uffd_ready(tid, fd).map_err(Transfer::refused)?;
-        if !resumes && self.is_changing(uffd) {
+    /// The checks of the call. One that slept has passed those that ask for the descriptor.
+    fn copy_target(
+        &self,
+        tid: Tid,
+        fd: Fd,
+        args: &UffdCopy,
+        slept: Option<Slept>,
+    ) -> Result<Target, Transfer> {
+        let uffd = match slept {
+            Some(slept) => slept.uffd,
+            None => self.uffd_ready(tid, fd).map_err(Transfer::refused)?,
+        };
+        if slept.is_none() && self.is_changing(uffd) {
             return Err(Transfer::failed(Errno::EAGAIN));
         }
         let world = &self.world;

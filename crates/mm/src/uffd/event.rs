@@ -276,6 +276,8 @@ impl Machine {
                         self.abandon(prepared);
                     }
                 }
+                Ok(Some(Progress::Copy(slept))) => self.uffd_put(slept.uffd),
+                Ok(Some(Progress::Reading(uffd))) => self.uffd_put(uffd),
                 Ok(Some(Progress::Populate(populate))) => {
                     for prepared in populate.events {
                         self.abandon(prepared);

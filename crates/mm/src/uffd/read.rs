@@ -2,9 +2,9 @@
 
 use space::Errno;
 
-use super::UffdMsg;
 use super::context::{ANY, Event, QueuedEvent};
-use crate::machine::{Descriptor, Fd, Machine, Tid};
+use super::{UffdId, UffdMsg};
+use crate::machine::{Descriptor, Fd, Machine, Progress, Tid};
 use crate::stop::{Stop, Wait};
 use crate::uapi::uffd::Features;
 
@@ -32,7 +32,27 @@ impl Machine {
     /// `EAGAIN` where there is nothing to read, unless the thread sleeps until there is; `EINVAL`
     /// before `UFFDIO_API`.
     pub fn uffd_read(&mut self, tid: Tid, fd: Fd) -> Result<UffdMsg, Stop> {
-        let uffd = self.uffd_ready(tid, fd)?;
+        let is_this = |progress: &mut Progress| matches!(progress, Progress::Reading(_));
+        let slept = self.task_mut(tid)?.progress.take_if(is_this);
+        let uffd = match slept {
+            Some(Progress::Reading(uffd)) => uffd,
+            _ => self.uffd_ready(tid, fd)?,
+        };
+        let read = self.next_message(tid, uffd);
+        let sleeps = matches!(read, Err(Stop::Blocked(_)));
+        if sleeps {
+            self.task_mut(tid)?.progress = Some(Progress::Reading(uffd));
+        }
+        // Whoever sleeps has it open until the call ends (`fdget`).
+        match (slept.is_some(), sleeps) {
+            (false, true) => self.world.uffds.get(uffd),
+            (true, false) => self.uffd_put(uffd),
+            _ => {}
+        }
+        read
+    }
+
+    fn next_message(&mut self, tid: Tid, uffd: UffdId) -> Result<UffdMsg, Stop> {
         let context = self.context_mut(uffd);
         let names_thread = context.has(Features::THREAD_ID);
         if let Some(waiter) = context.pending.pop_front() {
