@@ -5,7 +5,7 @@
 use crate::entry::{Bits, Present};
 use crate::fault::{self, FaultFlags};
 use crate::folio::Pfn;
-use crate::machine::{Machine, Mm, Tid, World};
+use crate::machine::{Machine, Mm, Progress, Tid, World};
 use crate::stop::{Signal, Trap};
 use crate::vma::{VmaFlags, stack};
 
@@ -16,6 +16,17 @@ pub(crate) enum Kind {
     Store,
 }
 
+/// An access that sleeps: the fault is tried again where it was, and only when it is resolved the whole
+/// instruction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slept {
+    /// Where the access begins.
+    start: u64,
+    /// The address of the fault.
+    at: u64,
+    kind: Kind,
+}
+
 impl Machine {
     /// Loads bytes from `addr` on, page by page.
     ///
@@ -23,17 +34,18 @@ impl Machine {
     ///
     /// A signal, or that the thread sleeps: then the load is to be made again.
     pub fn load(&mut self, tid: Tid, addr: u64, buf: &mut [u8]) -> Result<(), Trap> {
-        let (world, process) = self.halves(tid).map_err(|_| Trap::NoThread)?;
-        let mut done = 0;
-        while done < buf.len() {
-            let at = addr.wrapping_add(u64::try_from(done).expect("a length fits"));
-            let pfn = reach(world, &mut process.mm, tid, at, Kind::Load)?;
-            let (offset, len) = within_page(world, at, buf.len() - done);
-            let content = &world.frames.frame(pfn).content;
-            content.read(offset, &mut buf[done..done + len]);
-            done += len;
-        }
-        Ok(())
+        self.access(tid, addr, Kind::Load, |world, mm, at| {
+            let mut done = 0;
+            while done < buf.len() {
+                *at = addr.wrapping_add(u64::try_from(done).expect("a length fits"));
+                let pfn = reach(world, mm, tid, *at, Kind::Load)?;
+                let (offset, len) = within_page(world, *at, buf.len() - done);
+                let content = &world.frames.frame(pfn).content;
+                content.read(offset, &mut buf[done..done + len]);
+                done += len;
+            }
+            Ok(())
+        })
     }
 
     /// Stores bytes from `addr` on, page by page. What lies before a page that traps is stored, but
@@ -43,25 +55,59 @@ impl Machine {
     ///
     /// A signal, or that the thread sleeps: then the store is to be made again.
     pub fn store(&mut self, tid: Tid, addr: u64, bytes: &[u8]) -> Result<(), Trap> {
-        let (world, process) = self.halves(tid).map_err(|_| Trap::NoThread)?;
-        let page_size = world.frames.page_size();
-        let mut done = 0;
-        let (_, first) = within_page(world, addr, bytes.len());
-        if bytes.len() <= size_of::<u64>() && first < bytes.len() {
-            let next = addr.wrapping_add(u64::try_from(first).expect("a length fits"));
-            for at in [addr, next] {
-                reach(world, &mut process.mm, tid, at, Kind::Store)?;
+        self.access(tid, addr, Kind::Store, |world, mm, at| {
+            let page_size = world.frames.page_size();
+            let (_, first) = within_page(world, addr, bytes.len());
+            if bytes.len() <= size_of::<u64>() && first < bytes.len() {
+                let next = addr.wrapping_add(u64::try_from(first).expect("a length fits"));
+                for page in [addr, next] {
+                    *at = page;
+                    reach(world, mm, tid, page, Kind::Store)?;
+                }
             }
+            let mut done = 0;
+            while done < bytes.len() {
+                *at = addr.wrapping_add(u64::try_from(done).expect("a length fits"));
+                let pfn = reach(world, mm, tid, *at, Kind::Store)?;
+                let (offset, len) = within_page(world, *at, bytes.len() - done);
+                let content = &mut world.frames.frame_mut(pfn).content;
+                content.write(offset, &bytes[done..done + len], page_size);
+                done += len;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes an access that begins at `start`; `work` notes where it is at. What slept tries its fault
+    /// again first (`FAULT_FLAG_TRIED` of `do_user_addr_fault`).
+    #[inline]
+    fn access(
+        &mut self,
+        tid: Tid,
+        start: u64,
+        kind: Kind,
+        work: impl FnOnce(&mut World, &mut Mm, &mut u64) -> Result<(), Trap>,
+    ) -> Result<(), Trap> {
+        let is_this = |progress: &mut Progress| matches!(progress, Progress::Access(_));
+        let task = self.task_mut(tid).map_err(|_| Trap::NoThread)?;
+        let slept = task.progress.take_if(is_this);
+        let (world, process) = self.halves(tid).map_err(|_| Trap::NoThread)?;
+        let mm = &mut process.mm;
+        let mut at = start;
+        let mut done = Ok(());
+        if let Some(Progress::Access(slept)) = slept
+            && (slept.start, slept.kind) == (start, kind)
+        {
+            at = slept.at;
+            done = user_fault(world, mm, tid, at, kind, FaultFlags::empty());
         }
-        while done < bytes.len() {
-            let at = addr.wrapping_add(u64::try_from(done).expect("a length fits"));
-            let pfn = reach(world, &mut process.mm, tid, at, Kind::Store)?;
-            let (offset, len) = within_page(world, at, bytes.len() - done);
-            let content = &mut world.frames.frame_mut(pfn).content;
-            content.write(offset, &bytes[done..done + len], page_size);
-            done += len;
+        let done = done.and_then(|()| work(world, mm, &mut at));
+        if let Err(Trap::Blocked(_)) = done
+            && let Ok(task) = self.task_mut(tid)
+        {
+            task.progress = Some(Progress::Access(Slept { start, at, kind }));
         }
-        Ok(())
+        done
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use space::Errno;
 
+use crate::access;
 use crate::call::moved::Moved;
 use crate::call::process_vm::ProcessVm;
 use crate::file::hugetlb::orphan::Orphans;
@@ -152,6 +153,8 @@ pub enum Descriptor {
 /// How far a call came that waits: it goes on there when it is issued again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
+    /// A load or store has a fault.
+    Access(access::Slept),
     /// An event was queued; there may be others to be queued after it, and then the call ends.
     Events {
         /// What is waited for.
