@@ -57,15 +57,14 @@ pub(crate) fn run(args: &OracleReplay, out: &mut Out) -> Result<Outcome> {
         SideArg::Mm => None,
         SideArg::Kernel | SideArg::Both => Some(Kernel::new(subject.geometry).run(&program)?),
     };
-    let model =
-        (args.on != SideArg::Kernel).then(|| on_model(&program, &subject, kernel.as_deref()));
+    let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
     let divergence = kernel
         .as_ref()
         .filter(|_| args.on == SideArg::Both)
-        .and_then(|kernel| {
-            let mut checker = Checker::new(subject.profile.clone(), subject.geometry);
-            checker.check(&program, kernel).err()
-        });
+        .and_then(|kernel| checker.check(&program, kernel).err());
+    let turns = std::mem::take(&mut checker.turns);
+    let model = (args.on != SideArg::Kernel)
+        .then(|| on_model(&program, &subject, kernel.as_deref().unwrap_or(&[]), turns));
     let mut steps = Vec::new();
     for (index, step) in program.steps.iter().enumerate() {
         let at = |shown: &Option<Vec<Shown>>| {
@@ -105,12 +104,19 @@ pub(crate) fn run(args: &OracleReplay, out: &mut Out) -> Result<Outcome> {
     Ok(Outcome::found_if(divergence.is_some()))
 }
 
-/// Runs the program on the model, with what the kernel chose where it ran there, too.
-fn on_model(program: &Program, subject: &Subject, kernel: Option<&[Shown]>) -> Vec<Shown> {
-    let mut model = Model::new(subject.profile.clone(), subject.geometry, program);
+/// Runs the program on the model, with what the kernel chose where it ran there, too, and with the
+/// lanes in that order.
+fn on_model(
+    program: &Program,
+    subject: &Subject,
+    kernel: &[Shown],
+    turns: Vec<usize>,
+) -> Vec<Shown> {
+    let profile = subject.profile.clone();
+    let mut model = Model::with_turns(profile, subject.geometry, program, turns);
     let steps = program.steps.iter().enumerate();
     steps
-        .map(|(at, step)| model.step(step, kernel.and_then(|seen| seen.get(at))))
+        .map(|(at, step)| model.step(step, kernel.get(at..).unwrap_or(&[])))
         .collect()
 }
 

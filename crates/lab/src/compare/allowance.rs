@@ -17,7 +17,7 @@ pub struct Allowance {
 }
 
 /// Every allowance.
-const ALL: &[Allowance] = &[ENDLESS_GUARD, NO_HUGE_PAGE];
+const ALL: &[Allowance] = &[ENDLESS_GUARD, NO_HUGE_PAGE, LANE_ORDER];
 
 /// `MADV_GUARD_INSTALL` over write-protection markers of a file mapping.
 const ENDLESS_GUARD: Allowance = Allowance {
@@ -33,6 +33,16 @@ const NO_HUGE_PAGE: Allowance = Allowance {
     reason: "MADV_COLLAPSE ends with ENOMEM where no memory lies together that is large enough; what it \
              had collapsed before is not told, and the program ends here",
     source: "6.18 mm/khugepaged.c alloc_charge_folio, madvise_collapse_errno",
+};
+
+/// Several threads that one step lets go on.
+const LANE_ORDER: Allowance = Allowance {
+    name: "lane-order",
+    reason: "of threads that one step lets go on, the scheduler runs any first: that decides whose fault is \
+             told first, and who of two comes first to the same memory. Counted where it was not the \
+             lane with the lower number",
+    source: "6.18 fs/userfaultfd.c wake_userfault, handle_userfault (fault_pending_wqh is first in, first \
+             out), kernel/sched/fair.c",
 };
 
 /// The allowances with how often each was needed.
@@ -63,9 +73,18 @@ impl Allowances {
     }
 
     fn hit(&mut self, allowance: &Allowance) -> bool {
-        let index = ALL.iter().position(|known| known == allowance);
-        self.hits[index.expect("an allowance of the list")] += 1;
+        self.hit_times(allowance, 1);
         true
+    }
+
+    fn hit_times(&mut self, allowance: &Allowance, times: u64) {
+        let index = ALL.iter().position(|known| known == allowance);
+        self.hits[index.expect("an allowance of the list")] += times;
+    }
+
+    /// So often another lane went on first than the model would have taken.
+    pub(crate) fn lane_order(&mut self, times: u64) {
+        self.hit_times(&LANE_ORDER, times);
     }
 
     /// Tells whether the two can't be compared any more behind this step, though neither is wrong.

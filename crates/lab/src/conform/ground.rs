@@ -154,7 +154,7 @@ fn on_model(profile: &Profile, program: &Program) -> Option<Vec<Outcome>> {
         program
             .steps
             .iter()
-            .map(|step| model.step(step, None))
+            .map(|step| model.step(step, &[]))
             .collect()
     };
     catch_unwind(AssertUnwindSafe(run)).ok()

@@ -5,8 +5,12 @@
 
 mod board;
 mod call;
+mod choice;
 mod rings;
+mod turns;
 mod userfault;
+
+pub use turns::Turn;
 
 use std::collections::BTreeMap;
 
@@ -110,8 +114,7 @@ pub struct Model {
     /// The addresses that steps returned.
     chosen: Vec<Option<u64>>,
     files: FileNames,
-    /// What lanes wait for that one step had go on and that sleep again: each step's.
-    at_once: Vec<Vec<Wait>>,
+    turns: turns::Turns,
 }
 
 impl Model {
@@ -134,8 +137,27 @@ impl Model {
             ring_slots: BTreeMap::new(),
             chosen: Vec::with_capacity(program.steps.len()),
             files: FileNames::default(),
-            at_once: Vec::new(),
+            turns: turns::Turns::default(),
         }
+    }
+
+    /// As [`new`](Self::new), told which lane comes first where a step lets several go on: the
+    /// choices in their order, 0 for the lane with the lowest number.
+    pub fn with_turns(
+        profile: Profile,
+        geometry: Geometry,
+        program: &Program,
+        told: Vec<usize>,
+    ) -> Self {
+        Self {
+            turns: turns::Turns::told(told),
+            ..Self::new(profile, geometry, program)
+        }
+    }
+
+    /// The choices among lanes so far.
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns.made
     }
 
     /// The machine, to be looked at.
@@ -154,26 +176,26 @@ impl Model {
             .map_err(|violation| violation.to_string())
     }
 
-    /// Carries out a step. `seen` is what the kernel showed for it, if there is one: of that, only
-    /// what the kernel was free to choose is used.
-    pub fn step(&mut self, step: &Step, seen: Option<&Outcome>) -> Outcome {
+    /// Carries out a step. `seen` is what the kernel showed from this step on, if there is one: of that,
+    /// only what the kernel was free to choose is used.
+    pub fn step(&mut self, step: &Step, seen: &[Outcome]) -> Outcome {
         let index = self.chosen.len();
         let lane = usize::from(step.lane.0);
         let ready = self.ready(step);
         self.chosen.push(None);
-        if seen.is_some_and(|seen| seen.answer == Answer::Refused) {
+        if seen.first().map(|seen| seen.answer) == Some(Answer::Refused) {
             return Outcome::plain(Answer::Refused);
         }
         let Some(tid) = ready else {
             return Outcome::plain(Answer::LeftOut);
         };
-        let choice = seen.and_then(|seen| match seen.answer {
-            Answer::Value(address) => Some(address),
+        let choice = match step.op {
+            Op::Mmap { .. } => choice::chosen(step.lane.0, None, seen),
+            Op::Mremap { address, .. } => {
+                choice::chosen(step.lane.0, Some(self.address(address)), seen)
+            }
             _ => None,
-        });
-        if let (Op::ReadEvent { context, .. }, Some(seen)) = (&step.op, seen) {
-            self.prefer(tid, *context, &seen.outputs);
-        }
+        };
         let shown = self.carry_out(tid, &step.op, choice);
         let mut outcome = self.outcome(lane, index, &step.op, shown);
         outcome.woken = self.wake(index);
@@ -223,55 +245,6 @@ impl Model {
         Outcome {
             outputs: shown.outputs,
             ..Outcome::plain(answer)
-        }
-    }
-
-    /// Has lanes that slept go on, until none can.
-    fn wake(&mut self, now: usize) -> Vec<(u8, Answer, Vec<Output>)> {
-        let mut woken = Vec::new();
-        let mut again = Vec::new();
-        loop {
-            let before = woken.len();
-            self.wake_each(now, &mut woken, &mut again);
-            // A lane that went on may have let go of a lock that another one waits for.
-            if woken.len() == before {
-                break;
-            }
-        }
-        if again.len() > 1 {
-            self.at_once.push(again);
-        }
-        woken
-    }
-
-    fn wake_each(
-        &mut self,
-        now: usize,
-        woken: &mut Vec<(u8, Answer, Vec<Output>)>,
-        again: &mut Vec<Wait>,
-    ) {
-        for lane in 0..LANES {
-            let Lane::Asleep {
-                tid,
-                step,
-                op,
-                wait,
-            } = self.lanes[lane].clone()
-            else {
-                continue;
-            };
-            if step == now || self.machine.is_blocked(wait) {
-                continue;
-            }
-            self.lanes[lane] = Lane::Ready(tid);
-            let shown = self.carry_out(tid, &op, None);
-            let outcome = self.outcome(lane, step, &op, shown);
-            if outcome.answer != Answer::Blocked {
-                let lane = u8::try_from(lane).expect("lanes are few");
-                woken.push((lane, outcome.answer, outcome.outputs));
-            } else if let Lane::Asleep { wait, .. } = self.lanes[lane] {
-                again.push(wait);
-            }
         }
     }
 

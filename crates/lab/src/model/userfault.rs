@@ -178,17 +178,6 @@ impl Model {
         }
     }
 
-    /// The kernel told of one of several faults that one step led to: the model tells of the same.
-    pub(super) fn prefer(&mut self, tid: Tid, context: Context, seen: &[Output]) {
-        let [(_, 0x12), (_, flags), (_, address), ..] = *seen else {
-            return;
-        };
-        let fd = self.context_fd(tid, context);
-        for among in &self.at_once {
-            self.machine.uffd_prefer(tid, fd, (flags, address), among);
-        }
-    }
-
     fn read_event(&mut self, tid: Tid, context: Context, new: Context) -> Shown {
         let fd = self.context_fd(tid, context);
         let message = match self.machine.uffd_read(tid, fd) {

@@ -1,5 +1,6 @@
 //! The oracle: random programs on the kernel and on the model, compared after every step.
 
+mod attempt;
 mod check;
 mod coverage;
 mod known;

@@ -9,21 +9,6 @@ use crate::stop::{Stop, Wait};
 use crate::uapi::uffd::Features;
 
 impl Machine {
-    /// Has the next read tell of this fault before others that were queued at the same time: whose
-    /// thread comes first is the scheduler's choice.
-    pub fn uffd_prefer(&mut self, tid: Tid, fd: Fd, (flags, address): (u64, u64), among: &[Wait]) {
-        let Ok(uffd) = self.uffd_ready(tid, fd) else {
-            return;
-        };
-        let pending = &mut self.context_mut(uffd).pending;
-        let at_once = |ticket| among.contains(&Wait { uffd, ticket });
-        let mut first = pending.iter().take_while(|waiter| at_once(waiter.ticket));
-        let chosen = first.position(|waiter| (waiter.flags, waiter.address) == (flags, address));
-        if let Some(waiter) = chosen.and_then(|chosen| pending.remove(chosen)) {
-            pending.push_front(waiter);
-        }
-    }
-
     /// The next fault that nobody has read, or else the next event. The thread that waits for an
     /// event goes on; the one that waits for a page does not.
     ///
