@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use space::Errno;
 
 use crate::access;
+use crate::call::madvise::Removal;
 use crate::call::moved::Moved;
 use crate::call::process_vm::ProcessVm;
 use crate::file::hugetlb::orphan::Orphans;
@@ -164,14 +165,8 @@ pub(crate) enum Progress {
         /// How the call ends.
         result: Result<u64, Errno>,
     },
-    /// `userfaultfd_remove`: the event was queued, the pages are to be removed now, perhaps when the
-    /// file's lock is free.
-    Remove {
-        /// What is waited for.
-        wait: Wait,
-        /// The event is for this address: the call goes on there.
-        start: u64,
-    },
+    /// `madvise`: an event of what it drops was queued, or a file's lock is somebody else's.
+    Removal(Removal),
     /// `UFFDIO_COPY`: the source has a fault of its own.
     Copy(copy::Slept),
     /// `read` of a userfaultfd that has nothing to tell: it is open until the call ends.

@@ -81,9 +81,15 @@ impl Machine {
     pub fn check(&self) -> Result<(), Violation> {
         let mut tally = Tally::default();
         for task in self.tasks.iter().flatten() {
-            if let Some(Progress::Moving(moved)) = &task.progress
-                && let Descriptor::File { file, .. } = moved.descriptor
-            {
+            let held = match &task.progress {
+                Some(Progress::Moving(moved)) => match moved.descriptor {
+                    Descriptor::File { file, .. } => Some(file),
+                    _ => None,
+                },
+                Some(Progress::Removal(removal)) => removal.hole.map(|hole| hole.file),
+                _ => None,
+            };
+            if let Some(file) = held {
                 *tally.files.entry(file).or_default() += 1;
             }
         }

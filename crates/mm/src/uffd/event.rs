@@ -15,6 +15,7 @@ use space::Errno;
 
 use super::UffdId;
 use super::context::{Context, Event, Prepared};
+use crate::call::madvise::Removal;
 use crate::machine::{Machine, Mm, Pid, Progress, Tid, World};
 use crate::stop::{Stop, Wait};
 use crate::uapi::uffd::Features;
@@ -225,14 +226,13 @@ impl Machine {
     /// `userfaultfd_remove`: tells the userfaultfd of the mapping at `start` that pages are about
     /// to go, if it wants to know, and waits until it knows.
     pub(crate) fn uffd_remove(&mut self, tid: Tid, start: u64, end: u64) -> Result<(), Stop> {
-        if self.removal(tid) == Some(start) {
-            let progress = self.task_mut(tid)?.progress.take();
-            if let Some(Progress::Remove { wait, .. }) = progress
-                && self.is_blocked(wait)
-            {
-                self.task_mut(tid)?.progress = progress;
-                return Err(Stop::Blocked(wait));
+        if let Some(removal) = self.removal(tid)
+            && removal.start == start
+        {
+            if self.is_blocked(removal.wait) {
+                return Err(Stop::Blocked(removal.wait));
             }
+            self.task_mut(tid)?.progress = None;
             return Ok(());
         }
         let (world, process) = self.halves(tid)?;
@@ -247,16 +247,14 @@ impl Machine {
         context.changing += 1;
         let ticket = context.queue_event(tid, Event::Remove { start, end });
         let wait = Wait { uffd, ticket };
-        self.task_mut(tid)?.progress = Some(Progress::Remove { wait, start });
+        self.task_mut(tid)?.progress = Some(Progress::Removal(Removal {
+            wait,
+            start,
+            end,
+            unmapped: false,
+            hole: None,
+        }));
         Err(Stop::Blocked(wait))
-    }
-
-    /// The address where a call goes on that waited for an `EVENT_REMOVE`.
-    pub(crate) fn removal(&self, tid: Tid) -> Option<u64> {
-        match self.progress(tid) {
-            Some(&Progress::Remove { start, .. }) => Some(start),
-            _ => None,
-        }
     }
 
     /// The threads of a process are no more: nobody waits for them, and they for nobody.
@@ -276,6 +274,7 @@ impl Machine {
                         self.abandon(prepared);
                     }
                 }
+                Ok(Some(Progress::Removal(removal))) => removal.release(&mut self.world),
                 Ok(Some(Progress::Copy(slept))) => self.uffd_put(slept.uffd),
                 Ok(Some(Progress::Reading(uffd))) => self.uffd_put(uffd),
                 Ok(Some(Progress::Populate(populate))) => {

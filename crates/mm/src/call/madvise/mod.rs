@@ -12,8 +12,11 @@ mod guard;
 mod hwpoison;
 mod pageout;
 mod populate;
+mod removal;
 mod remove;
 mod split;
+
+pub(crate) use removal::Removal;
 
 use space::Errno;
 
@@ -72,27 +75,31 @@ impl Machine {
     /// `madvise_walk_vmas`: one mapping after the other. What is not mapped is an error, but only
     /// when the rest is done.
     fn walk(&mut self, tid: Tid, start: u64, end: u64, advice: i32) -> Result<(), Stop> {
-        // A call that waited for an event goes on where it stood.
+        // A call that waited goes on where it stood.
         let resumed = self.removal(tid);
-        let mut at = resumed.unwrap_or(start);
-        let mut unmapped = self.has_holes(tid, start, at)?;
+        let mut at = resumed.map_or(start, |removal| removal.start);
+        let mut unmapped = resumed.is_some_and(|removal| removal.unmapped);
+        if let Some(removal) = resumed
+            && self.finish_hole(tid, removal)?
+        {
+            at = removal.end;
+        }
         while at < end {
+            let resumed = self.removal(tid).filter(|removal| removal.start == at);
             let (_, process) = self.halves(tid)?;
-            let Some(vma) = process.mm.vmas.find(at) else {
+            let found = process.mm.vmas.find(at);
+            let Some(vma) = found.filter(|vma| resumed.is_none() || vma.start <= at) else {
+                self.task_mut(tid)?.progress = None;
                 return Err(Errno::ENOMEM.into());
             };
             if at < vma.start {
-                if resumed == Some(at) {
-                    self.task_mut(tid)?.progress = None;
-                    return Err(Errno::ENOMEM.into());
-                }
                 unmapped = true;
                 at = vma.start;
                 if at >= end {
                     break;
                 }
             }
-            let upto = vma.end.min(end);
+            let upto = vma.end.min(resumed.map_or(end, |removal| removal.end));
             let part = Part {
                 tid,
                 vma: vma.view(),
@@ -100,7 +107,7 @@ impl Machine {
                 end: upto,
                 advice,
             };
-            self.advise(&part)?;
+            self.advise_or_wait(&part, unmapped)?;
             at = upto;
         }
         if unmapped {
@@ -110,17 +117,17 @@ impl Machine {
         }
     }
 
-    /// Tells whether a part of `start..end` is not mapped.
-    fn has_holes(&self, tid: Tid, start: u64, end: u64) -> Result<bool, Errno> {
-        let vmas = &self.process(self.pid_of(tid)?)?.mm.vmas;
-        let mut at = start;
-        while at < end {
-            match vmas.lookup(at) {
-                Some(vma) => at = vma.end,
-                None => return Ok(true),
+    /// Does one mapping's part. A walk that has to wait remembers what it found so far.
+    fn advise_or_wait(&mut self, part: &Part, unmapped: bool) -> Result<(), Stop> {
+        let advised = self.advise(part);
+        let progress = &mut self.task_mut(part.tid)?.progress;
+        if let Some(Progress::Removal(removal)) = progress {
+            match advised {
+                Err(Stop::Blocked(_)) => removal.unmapped = unmapped,
+                _ => *progress = None,
             }
         }
-        Ok(false)
+        advised
     }
 
     /// `madvise_vma_behavior`.
