@@ -76,4 +76,9 @@ fn a_fresh_seed_finds_nothing_new() {
     );
     assert!(steps > 0, "nothing was compared");
     assert!(!report.is_disturbed(), "too many were not compared");
+    assert!(
+        !report.is_unsteady(),
+        "too many parted once and not again: {:?}",
+        report.disturbed
+    );
 }

@@ -238,6 +238,11 @@ impl Machine {
         &self.world.profile
     }
 
+    /// Tells whether there was ever a huge page: what a kernel may refuse to make.
+    pub fn had_huge_pages(&self) -> bool {
+        self.world.frames.had_huge()
+    }
+
     /// Starts a process that has no memory yet, with one thread.
     pub fn spawn(&mut self) -> Tid {
         let profile = &self.world.profile;

@@ -38,6 +38,7 @@ struct ReportJson {
     success_percent: f64,
     lost: Vec<String>,
     disturbed: usize,
+    parted_once: u64,
     disturbed_programs: Vec<DisturbedJson>,
     found: Vec<FoundJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +140,10 @@ fn compare(args: &OracleRun, out: &mut Out) -> Result<Outcome> {
     shown?;
     print(args, &subject, seed, &report, out)?;
     Ok(Outcome::found_if(
-        report.divergences > 0 || !report.lost.is_empty() || report.is_disturbed(),
+        report.divergences > 0
+            || !report.lost.is_empty()
+            || report.is_disturbed()
+            || report.is_unsteady(),
     ))
 }
 
@@ -239,6 +243,7 @@ fn print(
             steps_per_second: rate,
             lost: report.lost.iter().map(ToString::to_string).collect(),
             disturbed: report.disturbed.len(),
+            parted_once: report.parted_once(),
             disturbed_programs: report.disturbed.iter().map(disturbed).collect(),
             success_percent: report.coverage.success_percent(),
             found: report.found.iter().map(found).collect(),
@@ -298,6 +303,14 @@ fn disturbed(report: &Report, out: &mut Out) -> Result<()> {
         let most = as_f64(Report::DISTURBED_MAX) / 10.0;
         let too_many = paint(BAD, "too many programs were not compared");
         writeln!(out, "{too_many}: more than {most:.0} % of all")?;
+    }
+    if report.is_unsteady() {
+        let too_many = paint(BAD, "too many programs parted once and not again");
+        writeln!(
+            out,
+            "{too_many}: more than one in {}",
+            count(Report::ONCE_IN)
+        )?;
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub(super) struct Attempt {
     pub(super) ended: Result<(), Divergence>,
     /// The choices among lanes, in order.
     pub(super) turns: Vec<Turn>,
+    /// Whether the model ever had a huge page.
+    pub(super) had_huge_pages: bool,
     pub(super) coverage: Coverage,
     pub(super) allowances: Allowances,
 }
@@ -26,6 +28,7 @@ impl Default for Attempt {
         Self {
             ended: Ok(()),
             turns: Vec::new(),
+            had_huge_pages: false,
             coverage: Coverage::default(),
             allowances: Allowances::default(),
         }

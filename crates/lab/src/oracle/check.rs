@@ -73,6 +73,9 @@ pub struct Checker {
     /// Which lane came first in the last program, where a step let several go on: for
     /// [`Model::with_turns`].
     pub turns: Vec<usize>,
+    /// Whether the model had a huge page in the last program, up to where it parted: the kernel may have
+    /// found no memory for one.
+    pub had_huge_pages: bool,
 }
 
 impl Checker {
@@ -84,6 +87,7 @@ impl Checker {
             allowances: Allowances::default(),
             coverage: Coverage::default(),
             turns: Vec::new(),
+            had_huge_pages: false,
         }
     }
 
@@ -100,6 +104,7 @@ impl Checker {
         self.coverage.add(&attempt.coverage);
         self.allowances.add(&attempt.allowances);
         self.turns = attempt.turns.iter().map(|turn| turn.taken).collect();
+        self.had_huge_pages = attempt.had_huge_pages;
         attempt.ended
     }
 
@@ -112,6 +117,7 @@ impl Checker {
             follow(&mut model, program, kernel, &mut at, &mut attempt)
         }));
         attempt.turns = model.turns().to_vec();
+        attempt.had_huge_pages = model.machine().had_huge_pages();
         attempt.ended = checked.unwrap_or_else(|cause| {
             let text = cause.downcast_ref::<String>().cloned();
             let text = text.or_else(|| cause.downcast_ref::<&str>().map(|&text| text.to_owned()));

@@ -112,7 +112,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// A program that was not compared, since others use the machine's huge pages, too.
+/// A program that uses huge pages and was not compared.
 #[derive(Clone, Debug)]
 pub struct Disturbed {
     /// Which program of the run it was, from 0.
@@ -161,7 +161,7 @@ pub struct Report {
     pub found: Vec<Found>,
     /// Programs that came to no end.
     pub lost: Vec<Lost>,
-    /// Programs that were not compared, since others use the machine's huge pages, too.
+    /// Programs that use huge pages and were not compared.
     pub disturbed: Vec<Disturbed>,
     /// What was reached.
     pub coverage: Coverage,
@@ -170,14 +170,29 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many of a thousand programs may be disturbed in a run that counts.
+    /// How many of a thousand programs may be disturbed by others in a run that counts.
     pub const DISTURBED_MAX: u64 = 10;
+    /// One program in so many may part once and not again.
+    pub const ONCE_IN: u64 = 2_000;
 
-    /// Tells whether more programs were disturbed than a run may have: then it shows too little of
-    /// what uses huge pages. One alone is never too many.
+    /// How many programs parted once and not again.
+    pub fn parted_once(&self) -> u64 {
+        let once = |one: &&Disturbed| matches!(one.why, Disturbance::Once(_));
+        self.disturbed.iter().filter(once).map(|_| 1).sum()
+    }
+
+    /// Tells whether others disturbed more programs than a run may have: then it shows too little of
+    /// what uses the pool of huge pages. One alone is never too many.
     pub fn is_disturbed(&self) -> bool {
-        let disturbed = u64::try_from(self.disturbed.len()).unwrap_or(u64::MAX);
+        let disturbed = self.disturbed.iter().map(|_| 1_u64).sum::<u64>() - self.parted_once();
         disturbed > 1 && disturbed.saturating_mul(1000) > self.programs * Self::DISTURBED_MAX
+    }
+
+    /// Tells whether more programs parted once and not again than missing huge pages explain. One alone
+    /// is never too many.
+    pub fn is_unsteady(&self) -> bool {
+        let once = self.parted_once();
+        once > 1 && once.saturating_mul(Self::ONCE_IN) > self.programs
     }
 }
 
@@ -433,6 +448,18 @@ mod tests {
         }
     }
 
+    fn divergence() -> Divergence {
+        Divergence {
+            step: 0,
+            op: "look",
+            difference: Difference {
+                what: "answer".to_owned(),
+                kernel: String::new(),
+                model: String::new(),
+            },
+        }
+    }
+
     #[test]
     fn a_worker_that_fails_stops_the_others() {
         let begin = Instant::now();
@@ -465,15 +492,7 @@ mod tests {
     fn as_many_divergences_as_asked_for_are_enough() {
         let work = |_: usize, sender: &SyncSender<Ran>, _: &AtomicBool| {
             for next in 0..4 {
-                let end = End::Parted(Divergence {
-                    step: 0,
-                    op: "look",
-                    difference: Difference {
-                        what: "answer".to_owned(),
-                        kernel: String::new(),
-                        model: String::new(),
-                    },
-                });
+                let end = End::Parted(divergence());
                 let ran = Ran { end, ..ran(next) };
                 if sender.send(ran).is_err() {
                     break;
@@ -487,6 +506,31 @@ mod tests {
         };
         let tally = side_by_side(1, &options, Instant::now(), work).unwrap();
         assert_eq!(tally.report.divergences, 2);
+    }
+
+    #[test]
+    fn few_programs_may_part_once() {
+        let report = |programs: u64, pool: usize, once: usize| {
+            let mut whys = vec![Disturbance::Pool; pool];
+            whys.resize(pool + once, Disturbance::Once(divergence()));
+            let disturbed = whys.into_iter().map(|why| Disturbed {
+                number: 0,
+                family: Family::Thp,
+                seed: 0,
+                program: Program::default(),
+                why,
+            });
+            let report = Report {
+                programs,
+                disturbed: disturbed.collect(),
+                ..Report::default()
+            };
+            (report.is_disturbed(), report.is_unsteady())
+        };
+        assert_eq!(report(10, 1, 1), (false, false));
+        assert_eq!(report(1_000, 10, 2), (false, true));
+        assert_eq!(report(4_000, 41, 2), (true, false));
+        assert_eq!(report(4_000, 40, 3), (false, true));
     }
 
     #[test]

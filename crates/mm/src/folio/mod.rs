@@ -188,6 +188,7 @@ pub struct Frames {
     pub pools: Pools,
     page_size: usize,
     in_use: u64,
+    had_huge: bool,
 }
 
 /// The page of zeros that reads of untouched memory map.
@@ -204,6 +205,7 @@ impl Frames {
             pools: Pools::default(),
             page_size,
             in_use: 0,
+            had_huge: false,
         };
         let zero = frames.alloc(0, Owner::Kernel);
         assert_eq!(zero, ZERO_PFN, "the zero page is the first");
@@ -213,6 +215,11 @@ impl Frames {
     /// How many frames are taken, the zero page included.
     pub fn in_use(&self) -> u64 {
         self.in_use
+    }
+
+    /// Tells whether a folio of more than one frame was ever made.
+    pub fn had_huge(&self) -> bool {
+        self.had_huge
     }
 
     /// The size of a frame in bytes.
@@ -231,6 +238,7 @@ impl Frames {
             frame.folio = folio;
         }
         self.in_use += count;
+        self.had_huge |= order > 0;
         first
     }
 
