@@ -1,6 +1,7 @@
 //! The tool's side: starts a puppet, hands it batches, and ends it.
 #![expect(unsafe_code, reason = "forks a process that never returns")]
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use space::Errno;
 
 use super::board::{Board, Cell};
+use super::maps::Way;
 use super::script::Script;
 use super::state::{self, Doing};
 use super::{LANES, lane};
@@ -108,13 +110,15 @@ impl Puppet {
     ///
     /// Fails if there is no memory or no process to be had, or if it can't begin.
     pub fn start(options: PuppetOptions) -> Result<Self, PuppetError> {
+        static WAY: OnceLock<Way> = OnceLock::new();
+        let way = *WAY.get_or_init(Way::of_this_kernel);
         let board = Board::map().map_err(PuppetError::Start)?;
         let tool = std::process::id();
         // SAFETY: the child runs `lane::begin` alone, which never returns, takes no lock and does
         // not allocate: what other threads of the tool held at the fork does not matter.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            lane::begin(board, tool);
+            lane::begin(board, tool, way);
         }
         let Ok(pid) = u32::try_from(pid) else {
             let errno = Errno::from(std::io::Error::last_os_error());

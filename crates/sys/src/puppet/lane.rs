@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::board::{Board, Cell};
 use super::call::call;
 use super::command::{Arg, Command, System};
-use super::look::{AREA_WORDS, COVERING_OR_NEXT, PROCMAP_QUERY, QUERY_WORDS};
+use super::look::AREA_WORDS;
+use super::maps::Way;
 use super::script::Reply;
 use super::{LANES, REFUSED, access, clone, ring, signal};
 
@@ -27,6 +28,8 @@ pub(super) struct Lane {
     pub(super) number: usize,
     /// The tool, without which a lane ends.
     pub(super) tool: u32,
+    /// How it learns of its mappings.
+    pub(super) way: Way,
 }
 
 /// Ends the process if a panic unwinds to here, which would else go on in the tool's own code.
@@ -45,20 +48,22 @@ fn exit(status: u64) -> ! {
     }
 }
 
-fn simple(number: libc::c_long, args: [u64; 6]) -> i64 {
-    // SAFETY: the callers in this file name descriptors and memory of this file's, or what a
+/// Makes a system call, without the library.
+pub(super) fn simple(number: libc::c_long, args: [u64; 6]) -> i64 {
+    // SAFETY: the callers, here and in `maps`, name descriptors and memory of their own, or what a
     // script was allowed to name: at worst this process breaks itself, and the tool sees it end.
     unsafe { call(number, args) }
 }
 
 /// Runs the first process of a puppet: never returns.
-pub(super) fn begin(board: Board, tool: u32) -> ! {
+pub(super) fn begin(board: Board, tool: u32, way: Way) -> ! {
     let guard = NoWayBack;
     signal::install();
     let lane = Lane {
         board,
         number: 0,
         tool,
+        way,
     };
     lane.set_up_process();
     lane.obey(&guard)
@@ -203,7 +208,7 @@ impl Lane {
         match command {
             Command::Call(system, args) => {
                 let args = args.map(|arg| self.resolve(arg));
-                if system == System::Mremap && loses_a_reservation(args) {
+                if system == System::Mremap && self.loses_a_reservation(args) {
                     return Reply {
                         signal: REFUSED,
                         ..Reply::default()
@@ -276,13 +281,11 @@ impl Lane {
     /// Writes down the mappings and entries of a range. Returns how many mappings there are.
     fn look(&self, range: std::ops::Range<u64>, out: usize, areas_max: usize) -> i64 {
         let mut count = 0;
-        let mut at = range.start;
-        while at < range.end && count < areas_max {
-            let Some(area) = query(at) else { break };
+        self.way.each_from(MAPS, range.start, |area| {
             let start = area[0].max(range.start);
             let end = area[1].min(range.end);
-            if start >= range.end || end <= at {
-                break;
+            if start >= range.end || count >= areas_max {
+                return false;
             }
             let clipped = [
                 start,
@@ -296,8 +299,8 @@ impl Lane {
                 self.board.set_data_word(offset, word);
             }
             count += 1;
-            at = end;
-        }
+            end < range.end
+        });
         self.board.set_data_word(out, count as u64);
         let entries = self
             .board
@@ -307,6 +310,23 @@ impl Lane {
         let len = (behind - first) * 8;
         simple(libc::SYS_pread64, [PAGEMAP, entries, len, first * 8, 0, 0]);
         i64::try_from(count).unwrap_or(0)
+    }
+
+    /// Tells whether `mremap` would move a part of a private mapping of huge pages.
+    fn loses_a_reservation(&self, [start, len, _, flags, ..]: [u64; 6]) -> bool {
+        const SHARED: u64 = 8;
+        let moves = flags & u64::from(libc::MREMAP_FIXED.cast_unsigned()) != 0;
+        let found = moves.then(|| self.way.first_from(MAPS, start)).flatten();
+        let Some([first, behind, access, _, _, page]) = found else {
+            return false;
+        };
+        let huge = page > 1 << page_shift();
+        let inside = first <= start && start < behind;
+        let end = start
+            .saturating_add(len)
+            .div_ceil(page.max(1))
+            .saturating_mul(page);
+        huge && inside && access & SHARED == 0 && (first, behind) != (start, end)
     }
 }
 
@@ -332,34 +352,6 @@ fn open(path: &std::ffi::CStr) -> u64 {
 fn set_limit(resource: libc::__rlimit_resource_t, limit: &[u64; 2]) {
     let limit = std::ptr::from_ref(limit).expose_provenance() as u64;
     simple(libc::SYS_prlimit64, [0, resource.into(), limit, 0, 0, 0]);
-}
-
-/// Asks for the mapping at or behind an address: start, end, access, offset, inode, page size.
-fn query(at: u64) -> Option<[u64; AREA_WORDS]> {
-    let mut query = [0_u64; QUERY_WORDS];
-    query[0] = (QUERY_WORDS * 8) as u64;
-    query[1] = COVERING_OR_NEXT;
-    query[2] = at;
-    let address = (&raw mut query).expose_provenance() as u64;
-    let answer = simple(libc::SYS_ioctl, [MAPS, PROCMAP_QUERY, address, 0, 0, 0]);
-    let [_, _, _, start, end, access, page_size, offset, inode, ..] = query;
-    (answer == 0).then_some([start, end, access, offset, inode, page_size])
-}
-
-/// Tells whether `mremap` would move a part of a private mapping of huge pages.
-fn loses_a_reservation([start, len, _, flags, ..]: [u64; 6]) -> bool {
-    const SHARED: u64 = 8;
-    let moves = flags & u64::from(libc::MREMAP_FIXED.cast_unsigned()) != 0;
-    let Some([first, behind, access, _, _, page]) = query(start).filter(|_| moves) else {
-        return false;
-    };
-    let huge = page > 1 << page_shift();
-    let inside = first <= start && start < behind;
-    let end = start
-        .saturating_add(len)
-        .div_ceil(page.max(1))
-        .saturating_mul(page);
-    huge && inside && access & SHARED == 0 && (first, behind) != (start, end)
 }
 
 fn clear_refs(digit: u8) -> i64 {

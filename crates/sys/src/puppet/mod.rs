@@ -26,6 +26,7 @@ mod command;
 mod control;
 mod lane;
 mod look;
+mod maps;
 mod ring;
 mod script;
 mod signal;
