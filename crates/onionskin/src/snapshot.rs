@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use engine::{Event, Selection, SnapshotError, Stay, Strategy, Taken, Verify};
 use space::{AddressSpace, Errno, ProcessState, RangeSet, StopLength};
 use store::{SavedMapping, SnapshotMeta, Store, WriteError, WriteOptions, WriteStats};
-use sys::hazard::Others;
 use sys::procfs::{Process, ProcfsError};
 use sys::{StopError, Target};
 
@@ -96,7 +95,15 @@ impl Listener<'_> {
 
     /// What is in doubt by now.
     fn found(&self) -> Vec<Doubt> {
-        let mut doubts = self.doubts.list(!self.tracked);
+        self.with_failure(self.doubts.list(!self.tracked))
+    }
+
+    /// What is in doubt of the memory in `kept`.
+    fn found_within(&self, kept: &RangeSet) -> Vec<Doubt> {
+        self.with_failure(self.doubts.list_within(kept, !self.tracked))
+    }
+
+    fn with_failure(&self, mut doubts: Vec<Doubt>) -> Vec<Doubt> {
         if let Some(error) = &self.failed {
             let reason = format!("whether somebody writes unseen could not be found out: {error}");
             doubts.push(Doubt {
@@ -188,9 +195,9 @@ pub(crate) fn take(
         created_ns: now_ns(),
         observer,
     };
-    let others = doubts::others(&mut session.target, engine_options.selection);
+    let (others, by_others) = doubts::others(&mut session.target, engine_options.selection);
     if options.strict {
-        must_be_provable(session, &mut listener, &others, &mut engine_options)?;
+        must_be_provable(session, &mut listener, by_others, &mut engine_options)?;
     }
     let sink = begin(session, store, options)?;
     let taken = engine::take(
@@ -244,11 +251,11 @@ pub(crate) fn take(
     Ok(report)
 }
 
-/// Refuses what is in doubt already, and sees to it that rounds bring no doubt.
+/// Refuses what is in doubt already (`doubts`, because of others), and sees to it that rounds bring no doubt.
 fn must_be_provable(
     session: &mut Session,
     listener: &mut Listener<'_>,
-    others: &Others,
+    doubts: Vec<Doubt>,
     options: &mut engine::Options,
 ) -> Result<(), Error> {
     let pid = session.pid();
@@ -256,7 +263,6 @@ fn must_be_provable(
     if !engine::Observer::goes_on(listener) {
         return Err(listener.refused(pid));
     }
-    let doubts = doubts::listed(others);
     if !doubts.is_empty() {
         return Err(RefusedError { pid, doubts }.into());
     }
@@ -359,7 +365,8 @@ fn found(listener: &mut Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doub
     // Without a round or a snapshot before, all was copied or duplicated while the tasks stood
     // still.
     listener.tracked = is_layer || !taken.rounds.is_empty();
-    let mut doubts = listener.found();
+    let kept = taken.parts.iter().map(|part| part.range).collect();
+    let mut doubts = listener.found_within(&kept);
     doubts.extend(taken.doubts.iter().map(|doubt| Doubt {
         ranges: doubt.ranges.clone(),
         reason: doubt.reason.to_owned(),

@@ -26,7 +26,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use space::PageRange;
+use space::{PageRange, RangeSet};
 
 pub use account::unaccounted_pins;
 pub use kind::Kind;
@@ -67,4 +67,6 @@ pub struct Hazards {
     pub userfaultfds: Vec<u32>,
     /// Threads of the process that run only in the kernel, to poll or work for io_uring.
     pub workers: Vec<u32>,
+    /// All that was mapped.
+    pub mapped: RangeSet,
 }

@@ -12,18 +12,31 @@ use crate::procfs::{Process, ProcfsError, base_page_size, processes};
 /// How many processes are named in a reason.
 const NAMED_MAX: usize = 3;
 
-/// A file that shared memory is made of.
-type File = ((u32, u32), u64);
+/// A file that shared memory is made of. A segment of System V has its own number for that of its
+/// inode, on the file system where others (of `memfd_create`, for one) have theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct File {
+    device: (u32, u32),
+    inode: u64,
+    is_system_v: bool,
+}
+
+/// A part of a file that somebody has mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    file: File,
+    /// The offsets of its first byte and of the first behind it.
+    from: u64,
+    to: u64,
+}
 
 /// What several looks found of other processes that can write to shared memory of a process.
 #[derive(Debug, Default)]
 pub struct Others {
     /// They have it mapped for writing.
-    writers: Shared,
+    writers: BTreeMap<u32, BTreeSet<Span>>,
     /// They may not be looked at.
-    strangers: Shared,
-    /// Shared memory, where not all processes are seen.
-    unseen: Vec<PageRange>,
+    strangers: BTreeSet<u32>,
 }
 
 impl Others {
@@ -41,15 +54,10 @@ impl Others {
         mappings: impl IntoIterator<Item = &'a Mapping>,
         ours: &[u32],
     ) -> Result<(), ProcfsError> {
-        let mut files: BTreeMap<File, Vec<&Mapping>> = BTreeMap::new();
-        for mapping in mappings.into_iter().filter(|mapping| is_shared(mapping)) {
-            files.entry(file(mapping)).or_default().push(mapping);
-        }
+        let files: BTreeSet<File> = shared(mappings).map(file).collect();
         if files.is_empty() {
             return Ok(());
         }
-        let all = || files.values().flatten().map(|ours| ours.range);
-        self.unseen.extend(all());
         let (mut buf, mut theirs) = (Vec::new(), Vec::new());
         for pid in processes()? {
             if ours.contains(&pid) || pid == std::process::id() {
@@ -58,30 +66,38 @@ impl Others {
             theirs.clear();
             match maps(pid, &mut buf, &mut theirs) {
                 Ok(()) => {
-                    let both = theirs
-                        .iter()
-                        .filter(|theirs| {
-                            is_shared(theirs) && theirs.protection.contains(Protection::WRITE)
-                        })
-                        .flat_map(|theirs| {
-                            let ours = files.get(&file(theirs)).into_iter().flatten();
-                            ours.filter_map(|ours| in_both(ours, theirs))
-                        });
-                    self.writers.add(pid, both);
+                    let written = shared(&theirs)
+                        .filter(|theirs| theirs.protection.contains(Protection::WRITE))
+                        .map(span)
+                        .filter(|span| files.contains(&span.file));
+                    self.write(pid, written);
                 }
                 Err(ProcfsError::Gone { .. }) => {}
                 Err(_) if has_no_memory(pid) => {}
-                Err(_) => self.strangers.add(pid, all()),
+                Err(_) => {
+                    self.strangers.insert(pid);
+                }
             }
         }
         Ok(())
     }
 
-    /// Returns what is in doubt for all that.
-    pub fn doubts(&self) -> Vec<Unproven> {
-        let unseen: RangeSet = self.unseen.iter().copied().collect();
+    fn write(&mut self, pid: u32, spans: impl Iterator<Item = Span>) {
+        for span in spans {
+            self.writers.entry(pid).or_default().insert(span);
+        }
+    }
+
+    /// Returns what is in doubt of these mappings for all that: where their memory lies now, wherever it
+    /// lay when somebody was found to share it.
+    pub fn doubts<'a>(&self, mappings: impl IntoIterator<Item = &'a Mapping>) -> Vec<Unproven> {
+        let ours: Vec<&Mapping> = shared(mappings).collect();
+        if ours.is_empty() {
+            return Vec::new();
+        }
+        let all: RangeSet = ours.iter().map(|mapping| mapping.range).collect();
         let hidden = unseen_processes().map(|reason| Unproven {
-            ranges: unseen.ranges().to_vec(),
+            ranges: all.ranges().to_vec(),
             reason: reason.to_owned(),
             danger: Danger::EvenFrozen,
         });
@@ -92,50 +108,40 @@ impl Others {
             "may not be looked at, and may be able to write to this shared memory: run as root \
              (CAP_SYS_PTRACE) to find out"
         };
+        let (mut pids, mut written) = (BTreeSet::new(), RangeSet::new());
+        for (&pid, spans) in &self.writers {
+            for span in spans {
+                let both = ours.iter().filter_map(|ours| in_both(ours, *span));
+                for range in both {
+                    pids.insert(pid);
+                    written.insert(range);
+                }
+            }
+        }
         let known = [
-            self.writers
-                .doubt("can write to this shared memory too, and does not stand still"),
-            self.strangers.doubt(strange),
+            doubt(
+                &pids,
+                &written,
+                "can write to this shared memory too, and does not stand still",
+            ),
+            doubt(&self.strangers, &all, strange),
         ];
-        let hidden = hidden.filter(|doubt| !doubt.ranges.is_empty());
         known.into_iter().flatten().chain(hidden).collect()
     }
 }
 
-/// Memory that processes share with ours.
-#[derive(Debug, Default)]
-struct Shared {
-    pids: BTreeSet<u32>,
-    ranges: Vec<PageRange>,
-}
-
-impl Shared {
-    fn add(&mut self, pid: u32, ranges: impl Iterator<Item = PageRange>) {
-        let before = self.ranges.len();
-        self.ranges.extend(ranges);
-        if self.ranges.len() > before {
-            self.pids.insert(pid);
-        }
-    }
-
-    fn doubt(&self, what: &str) -> Option<Unproven> {
-        let named: Vec<String> = self
-            .pids
-            .iter()
-            .take(NAMED_MAX)
-            .map(u32::to_string)
-            .collect();
-        let more = match self.pids.len().saturating_sub(NAMED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let ranges: RangeSet = self.ranges.iter().copied().collect();
-        (!self.pids.is_empty()).then(|| Unproven {
-            ranges: ranges.ranges().to_vec(),
-            reason: format!("process {}{more} {what}", named.join(", ")),
-            danger: Danger::EvenFrozen,
-        })
-    }
+/// What is in doubt because of some processes, if there are any.
+fn doubt(pids: &BTreeSet<u32>, ranges: &RangeSet, what: &str) -> Option<Unproven> {
+    let named: Vec<String> = pids.iter().take(NAMED_MAX).map(u32::to_string).collect();
+    let more = match pids.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!pids.is_empty()).then(|| Unproven {
+        ranges: ranges.ranges().to_vec(),
+        reason: format!("process {}{more} {what}", named.join(", ")),
+        danger: Danger::EvenFrozen,
+    })
 }
 
 fn maps(pid: u32, buf: &mut Vec<u8>, out: &mut Vec<Mapping>) -> Result<(), ProcfsError> {
@@ -150,27 +156,41 @@ fn has_no_memory(pid: u32) -> bool {
     }
 }
 
-/// Mappings of the kernel's own objects all have the same file, which is no memory.
-fn is_shared(mapping: &Mapping) -> bool {
-    mapping.sharing == Sharing::Shared
-        && mapping.has_file()
-        && !mapping.name.starts_with("anon_inode:")
+/// Those of `mappings` that are shared memory. Mappings of the kernel's own objects all have the same
+/// file, which is no memory.
+fn shared<'a>(
+    mappings: impl IntoIterator<Item = &'a Mapping>,
+) -> impl Iterator<Item = &'a Mapping> {
+    mappings.into_iter().filter(|mapping| {
+        mapping.sharing == Sharing::Shared
+            && mapping.has_file()
+            && !mapping.name.starts_with("anon_inode:")
+    })
 }
 
 fn file(mapping: &Mapping) -> File {
-    (mapping.device, mapping.inode)
+    File {
+        device: mapping.device,
+        inode: mapping.inode,
+        is_system_v: mapping.name.starts_with("/SYSV"),
+    }
 }
 
-/// Returns which part of `ours` shows the same bytes of a file as some part of `theirs`.
-fn in_both(ours: &Mapping, theirs: &Mapping) -> Option<PageRange> {
-    let span = |mapping: &Mapping| {
-        let from = mapping.file_offset;
-        (from, from.saturating_add(mapping.range.len().0))
-    };
-    let ((from, to), (their_from, their_to)) = (span(ours), span(theirs));
-    let (from, to) = (from.max(their_from), to.min(their_to));
+fn span(mapping: &Mapping) -> Span {
+    let from = mapping.file_offset;
+    Span {
+        file: file(mapping),
+        from,
+        to: from.saturating_add(mapping.range.len().0),
+    }
+}
+
+/// Returns which part of `ours` shows bytes of what somebody has mapped.
+fn in_both(ours: &Mapping, theirs: Span) -> Option<PageRange> {
+    let span = span(ours);
+    let (from, to) = (span.from.max(theirs.from), span.to.min(theirs.to));
     let at = |offset: u64| space::Vaddr(ours.range.start().0 + (offset - ours.file_offset));
-    (from < to).then(|| PageRange::new(at(from), at(to)))?
+    (span.file == theirs.file && from < to).then(|| PageRange::new(at(from), at(to)))?
 }
 
 #[cfg(test)]
@@ -196,7 +216,7 @@ mod tests {
     #[test]
     fn what_both_have_is_told_in_our_addresses() {
         let ours = mapping(0x10_0000, 8, 4);
-        let both = |pages, offset| in_both(&ours, &mapping(0x90_0000, pages, offset));
+        let both = |pages, offset| in_both(&ours, span(&mapping(0x90_0000, pages, offset)));
         assert_eq!(both(8, 4), Some(ours.range));
         assert_eq!(both(100, 0), Some(ours.range));
         assert_eq!(both(2, 5), Some(mapping(0x10_1000, 2, 0).range));
@@ -206,13 +226,44 @@ mod tests {
 
     #[test]
     fn few_are_named_and_the_rest_counted() {
-        let mut shared = Shared::default();
-        shared.add(1, std::iter::empty());
-        for pid in [6, 2, 3, 4, 5, 2, 6] {
-            shared.add(pid, std::iter::once(mapping(0x10_0000, 1, 0).range));
-        }
-        let doubt = shared.doubt("writes").unwrap();
+        let pids = BTreeSet::from([6, 2, 3, 4, 5]);
+        let ranges = [mapping(0x10_0000, 1, 0).range].into_iter().collect();
+        let doubt = doubt(&pids, &ranges, "writes").unwrap();
         assert_eq!(doubt.reason, "process 2, 3, 4 and 2 more writes");
         assert_eq!(doubt.ranges.len(), 1);
+    }
+
+    /// Returns where somebody is known to write.
+    fn written(others: &Others, mappings: &[Mapping]) -> Vec<PageRange> {
+        let doubts = others.doubts(mappings);
+        let written = doubts
+            .into_iter()
+            .filter(|doubt| doubt.reason.contains("can write to this"));
+        written.flat_map(|doubt| doubt.ranges).collect()
+    }
+
+    #[test]
+    fn memory_is_in_doubt_where_it_lies_by_now() {
+        let (before, moved) = (mapping(0x10_0000, 8, 4), mapping(0x50_0000, 8, 4));
+        let mut others = Others::default();
+        others.write(7, std::iter::once(span(&mapping(0x90_0000, 2, 5))));
+        let at = |start| mapping(start, 2, 0).range;
+        assert_eq!(written(&others, &[before]), [at(0x10_1000)]);
+        assert_eq!(written(&others, &[moved]), [at(0x50_1000)]);
+        assert_eq!(written(&others, &[]), []);
+    }
+
+    #[test]
+    fn a_segment_is_no_other_file_with_its_number() {
+        let mut segment = mapping(0x10_0000, 8, 0);
+        segment.name = "/SYSV00000000 (deleted)".into();
+        let mut others = Others::default();
+        others.write(7, std::iter::once(span(&mapping(0x90_0000, 8, 0))));
+        assert_eq!(written(&others, std::slice::from_ref(&segment)), []);
+        others.write(7, std::iter::once(span(&segment)));
+        assert_eq!(
+            written(&others, std::slice::from_ref(&segment)),
+            [segment.range]
+        );
     }
 }

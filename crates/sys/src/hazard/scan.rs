@@ -42,7 +42,10 @@ pub fn inspect_process(
         mappings,
         page_size,
         writable: writable(mappings),
-        hazards: Hazards::default(),
+        hazards: Hazards {
+            mapped: mappings.iter().map(|mapping| mapping.range).collect(),
+            ..Hazards::default()
+        },
         direct: Vec::new(),
         rings: 0,
         buffers: BTreeSet::new(),
