@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::units::{parse_duration, parse_duration_or_zero, parse_pid, parse_size};
+use crate::units::{parse_duration, parse_duration_or_zero, parse_name, parse_pid, parse_size};
 
 /// Watches and snapshots the memory of running, unmodified processes.
 ///
@@ -97,7 +97,7 @@ pub(crate) struct Snapshot {
     #[command(flatten)]
     pub(crate) store: StoreArg,
     /// A name for the snapshot; with --every, the beginning of the names.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     pub(crate) name: Option<String>,
     /// How to take it.
     #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
@@ -346,6 +346,8 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for line in [
             "onionskin snapshot 17",
+            "onionskin snapshot 17 --store s --name a/b",
+            "onionskin snapshot 17 --store s --name=",
             "onionskin snapshot 17 --store s --count 3",
             "onionskin snapshot 17 --store s --every 5s --count 0",
             "onionskin snapshot 17 --store s --max-freeze 10",

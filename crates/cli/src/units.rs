@@ -12,6 +12,17 @@ pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
         .map_err(|_| "a process is named by its id, a number as `pgrep NAME` prints it".to_owned())
 }
 
+/// Reads the name of a snapshot.
+///
+/// # Errors
+///
+/// A sentence that says what one may consist of.
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
+    let fits = onionskin::store::check_name(text);
+    fits.map(|()| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
 /// Reads a length of time as `10ms`, `1.5s` or `2m`, longer than nothing.
 ///
 /// # Errors

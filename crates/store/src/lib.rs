@@ -40,4 +40,4 @@ pub use page_map::{Chunk, Content, Extent, PageMap};
 pub use snapshot::Snapshot;
 pub use store::{Access, Store};
 pub use verify::{BadChunk, Hurt, VerifyProgress, VerifyReport};
-pub use write::{WriteOptions, WriteStats, Writer};
+pub use write::{WriteOptions, WriteStats, Writer, check_name};

@@ -27,14 +27,17 @@ use series::{Attempt, Names};
 /// Those of the store, of attaching and of the snapshots.
 pub(crate) fn run(args: &Snapshot, out: &mut Out) -> Result<Outcome> {
     let address = &args.store.store;
+    let names = args.name.as_ref().map(|name| match args.every {
+        None => Names::One(name),
+        Some(_) => Names::Series(name, args.count),
+    });
+    if let Some(names) = &names {
+        names.must_fit()?;
+    }
     // A store that can't be used is told before the process is touched, and none is made for a
     // process that can't be.
     let found = open::existing(address)?;
-    if let (Some(store), Some(name)) = (&found, &args.name) {
-        let names = match args.every {
-            None => Names::One(name),
-            Some(_) => Names::Series(name, args.count),
-        };
+    if let (Some(store), Some(names)) = (&found, &names) {
         names.must_be_free(store)?;
     }
     if args.every.is_none() {

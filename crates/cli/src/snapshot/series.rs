@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use onionskin::Error;
 use onionskin::report::SnapshotReport;
-use onionskin::store::Store;
+use onionskin::store::{Store, check_name};
 
 /// Returns the name of a series' snapshot.
 pub(super) fn name(beginning: &str, number: u32) -> String {
@@ -30,6 +30,21 @@ impl Names<'_> {
                         && taken == name(beginning, number)
                 }),
         }
+    }
+
+    /// Sees to it that the longest of them can be given, before anything is opened for it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what a name may consist of.
+    pub(super) fn must_fit(&self) -> Result<()> {
+        let fits = match *self {
+            Self::One(name) => check_name(name),
+            Self::Series(beginning, count) => {
+                check_name(&name(beginning, count.unwrap_or(u32::MAX)))
+            }
+        };
+        Ok(fits?)
     }
 
     /// Sees to it that none of them is taken, before a process is touched for it.

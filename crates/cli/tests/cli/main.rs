@@ -97,6 +97,26 @@ fn no_store_is_made_for_a_process_that_is_not_there() {
 }
 
 #[test]
+fn a_name_that_can_t_be_given_is_refused_before_anything_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    // There is no such process, and no such store: both would be told of.
+    let snapshot = ["snapshot", "4194305", "--store", "s3://nowhere:"];
+    let long = "n".repeat(120);
+    for name in [
+        &["--name", "a b"][..],
+        &["--name", "../a"],
+        &["--name="],
+        // Its first number would fit, and its thousandth not.
+        &["--name", &long, "--every", "1s"],
+    ] {
+        let output = onionskin(&[&snapshot[..], name].concat(), dir.path());
+        assert_eq!(output.status.code(), Some(2), "{name:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("can't be a snapshot's name"), "{text}");
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_onionskin"))

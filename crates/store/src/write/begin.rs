@@ -77,15 +77,26 @@ impl Store {
     }
 }
 
+/// Tells whether a snapshot can have a name: it is told so before anything is opened or begun.
+///
+/// # Errors
+///
+/// [`WriteError::Name`] if not.
+pub fn check_name(name: &str) -> Result<(), WriteError> {
+    let fits = (1..=NAME_LETTERS_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if fits {
+        Ok(())
+    } else {
+        Err(WriteError::Name(name.to_owned()))
+    }
+}
+
 fn check_options(options: &WriteOptions) -> Result<(), WriteError> {
     if let Some(name) = &options.name {
-        let fits = (1..=NAME_LETTERS_MAX).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !fits {
-            return Err(WriteError::Name(name.clone()));
-        }
+        check_name(name)?;
     }
     let chunk = options.page_size.bytes() * u64::from(CHUNK_PAGES_MAX);
     if chunk > u64::from(CHUNK_BYTES_MAX) {

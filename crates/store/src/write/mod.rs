@@ -48,7 +48,7 @@ mod overlay;
 mod put;
 mod upload;
 
-pub use begin::WriteOptions;
+pub use begin::{WriteOptions, check_name};
 pub use put::{WriteStats, Writer};
 
 pub(crate) use assemble::OpenPack;
