@@ -5,10 +5,12 @@
 //! all else is safe code over descriptors that are owned.
 
 mod arch;
+mod denial;
 pub mod doctor;
 pub mod hazard;
 mod inject;
 mod memory;
+mod namespace;
 mod priority;
 pub mod procfs;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod target;
 mod task;
 mod uapi;
 
+pub use denial::Denial;
 pub use inject::InjectError;
 pub use memory::MemoryReader;
 pub use priority::give_way;

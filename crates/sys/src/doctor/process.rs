@@ -7,9 +7,10 @@ use space::{ByteLen, Errno};
 
 use super::report::{Finding, Row};
 use crate::Target;
+use crate::denial::{Asked, Denial};
 use crate::hazard::{self, Hazards};
 use crate::procfs::{ElfClass, Process, ProcfsError, RunState, SeccompMode, Stat, Status};
-use crate::task::Sharers;
+use crate::task::{Sharers, SharingError};
 
 /// Looks at process `pid`. Where it turns out not to be one that has memory, or not ours to look
 /// at, the rows end with that.
@@ -60,10 +61,8 @@ pub(super) fn examine(pid: u32) -> Vec<Row> {
     if ours {
         add("program", program(&process));
         add("pid_namespace", pid_namespace(&process, &status));
-        let sharers = Sharers::find(pid, pid)
-            .map(|sharers| sharers.processes().skip(1).collect())
-            .map_err(|error| error.to_string());
-        add("shared_memory", shared_memory(&sharers));
+        let sharers = Sharers::find(pid, pid).map(|sharers| sharers.processes().skip(1).collect());
+        add("shared_memory", shared_memory(pid, &sharers));
         add("vfork", vfork(&stat, &tasks, &sharers));
         let hazards = hazard::inspect(pid);
         add("userfaultfd", userfaultfd(&hazards));
@@ -103,12 +102,26 @@ fn user(process: &Process, status: &Status) -> Finding {
         Ok(()) => Finding::works(format!("it runs as user {uid}, and we may trace it")),
         Err(error) => {
             let finding = refused(&format!("it runs as user {uid}"), &error);
-            if rustix::process::geteuid().is_root() {
-                finding
-            } else {
-                finding.fix(format!("sudo onionskin doctor --pid {}", process.pid()))
+            match error.errno() {
+                Errno::EPERM | Errno::EACCES => {
+                    let why = Denial::of(process.pid(), Asked::Trace);
+                    as_root(
+                        Finding::denied(format!("{}; {why}", finding.why)),
+                        process.pid(),
+                    )
+                }
+                _ => finding,
             }
         }
+    }
+}
+
+/// Says to try as root, to who is not.
+fn as_root(finding: Finding, pid: u32) -> Finding {
+    if rustix::process::geteuid().is_root() {
+        finding
+    } else {
+        finding.fix(format!("sudo onionskin doctor --pid {pid}"))
     }
 }
 
@@ -270,7 +283,7 @@ fn pid_namespace(process: &Process, status: &Status) -> Finding {
 }
 
 /// The processes that share its memory, or why that is not known.
-type SharerList = Result<Vec<u32>, String>;
+type SharerList = Result<Vec<u32>, SharingError>;
 
 fn list(pids: &[u32]) -> String {
     pids.iter()
@@ -279,15 +292,17 @@ fn list(pids: &[u32]) -> String {
         .join(", ")
 }
 
-fn shared_memory(sharers: &SharerList) -> Finding {
+fn shared_memory(pid: u32, sharers: &SharerList) -> Finding {
     match sharers {
         Ok(pids) if pids.is_empty() => Finding::works("no other process shares its memory"),
         Ok(pids) => Finding::works(format!(
             "other processes share its memory and are stopped with it: {}",
             list(pids)
         )),
-        Err(why) => Finding::missing(why.clone())
-            .fix("boot a kernel with CONFIG_KCMP=y, or run with CAP_SYS_PTRACE"),
+        Err(error) if error.errno() == Errno::ENOSYS => {
+            Finding::missing(error.to_string()).fix("boot a kernel with CONFIG_KCMP=y")
+        }
+        Err(error) => as_root(Finding::denied(error.to_string()), pid),
     }
 }
 

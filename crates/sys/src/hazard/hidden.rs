@@ -1,40 +1,27 @@
 //! Whether `/proc` shows all processes of the system.
 //!
-//! Linux reference (6.18): `fs/proc/root.c` and `fs/proc/base.c` (`hidepid`, `gid`),
-//! `include/linux/proc_ns.h` (the inodes of the first namespaces, the same on every system).
+//! Linux reference (6.18): `fs/proc/root.c` and `fs/proc/base.c` (`hidepid`, `gid`).
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 use crate::doctor::{CAP_SYS_PTRACE, capable};
-
-/// The inode of the pid namespace that the system began with.
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-/// The inode of the user namespace that the system began with.
-const FIRST_USER_NAMESPACE: u64 = 0xefff_fffd;
+use crate::namespace;
 
 /// Returns which processes are not seen from here, and what to do about it, for a person to read.
 pub(super) fn unseen() -> impl Iterator<Item = &'static str> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let hides = hides_processes(&mounts, &groups())
         // A capability counts among the processes of its own user namespace only.
-        && (!capable(CAP_SYS_PTRACE) || is_inside("user", FIRST_USER_NAMESPACE));
+        && (!capable(CAP_SYS_PTRACE) || namespace::is_inside_user());
     let hidden = hides.then_some(
         "processes of other users are hidden here (hidepid), and may be able to write to this \
          shared memory: run as root to find out",
     );
-    let outside = is_inside("pid", FIRST_PID_NAMESPACE).then_some(
+    let outside = namespace::is_inside_pid().then_some(
         "processes outside of this pid namespace are not seen, and may be able to write to this \
          shared memory: run on the host, outside of containers, to find out",
     );
     [hidden, outside].into_iter().flatten()
-}
-
-/// Tells whether we are in another namespace of a kind than the system's first. A kernel without such
-/// namespaces has no such file, and nothing to hide.
-fn is_inside(kind: &str, first: u64) -> bool {
-    let namespace = fs::metadata(format!("/proc/self/ns/{kind}"));
-    namespace.is_ok_and(|namespace| namespace.ino() != first)
 }
 
 /// The groups that we are in.

@@ -2,6 +2,7 @@
 
 use space::Errno;
 
+use crate::denial::Denial;
 use crate::inject::InjectError;
 use crate::task::{SharingError, StopError};
 
@@ -44,19 +45,18 @@ pub enum OpenError {
     #[error("process {0} is a 32-bit program, which this version does not support")]
     ThirtyTwoBit(u32),
     /// We may not look into it.
-    #[error(
-        "process {pid} may not be traced by this user: {errno}; run as its user, or as root (and \
-         see /proc/sys/kernel/yama/ptrace_scope)"
-    )]
+    #[error("process {pid} may not be traced ({errno}): {why}")]
     Denied {
         /// The process.
         pid: u32,
         /// What the kernel said.
         errno: Errno,
+        /// Why.
+        why: Denial,
     },
     /// Not all processes that share its memory are known.
     #[error(transparent)]
-    Sharing(#[from] SharingError),
+    Sharing(SharingError),
     /// Something could not be read.
     #[error("process {pid}: {what} can't be read: {errno}")]
     Failed {
@@ -67,6 +67,15 @@ pub enum OpenError {
         /// What the kernel said.
         errno: Errno,
     },
+}
+
+impl From<SharingError> for OpenError {
+    fn from(error: SharingError) -> Self {
+        match error {
+            SharingError::Gone(pid) => Self::NoProcess(pid),
+            error => Self::Sharing(error),
+        }
+    }
 }
 
 /// Why the writes of a process can't be tracked. It goes on as before.

@@ -11,6 +11,7 @@ use space::{Errno, PageSize};
 use super::track::Track;
 use super::view::View;
 use super::{OpenError, Target};
+use crate::denial::{Asked, Denial};
 use crate::inject;
 use crate::memory::SharedFiles;
 use crate::procfs::{ElfClass, Process, RunState, Status};
@@ -45,7 +46,7 @@ impl Target {
             .expect("the kernel's page size is a power of two");
         let memory_task = task_with_memory(pid, &process)?;
         let view = View::open(memory_task, page_size).map_err(|(what, errno)| match errno {
-            Errno::EACCES | Errno::EPERM => OpenError::Denied { pid, errno },
+            Errno::EACCES | Errno::EPERM => denied(pid, memory_task, Asked::Trace, errno),
             Errno::ESRCH | Errno::ENOENT => OpenError::NoProcess(pid),
             errno => OpenError::Failed { pid, what, errno },
         })?;
@@ -81,6 +82,14 @@ fn failed(pid: u32, what: &'static str, errno: std::io::Error) -> OpenError {
     }
 }
 
+fn denied(pid: u32, tid: u32, asked: Asked, errno: Errno) -> OpenError {
+    OpenError::Denied {
+        pid,
+        errno,
+        why: Denial::of(tid, asked),
+    }
+}
+
 fn check(pid: u32, process: &Process, status: &Status) -> Result<(), OpenError> {
     if status.process != pid {
         return Err(OpenError::Thread {
@@ -111,7 +120,7 @@ fn check(pid: u32, process: &Process, status: &Status) -> Result<(), OpenError> 
         Ok(Some(kind)) if kind.class == ElfClass::Bits32 => Err(OpenError::ThirtyTwoBit(pid)),
         Ok(_) => Ok(()),
         Err(error) => match error.errno() {
-            errno @ (Errno::EACCES | Errno::EPERM) => Err(OpenError::Denied { pid, errno }),
+            errno @ (Errno::EACCES | Errno::EPERM) => Err(denied(pid, pid, Asked::Look, errno)),
             // A program without a file to look at is what its registers say it is.
             _ => Ok(()),
         },
@@ -130,7 +139,7 @@ fn task_with_memory(pid: u32, process: &Process) -> Result<u32, OpenError> {
             Err(error) => {
                 let errno = Errno::from(error);
                 if matches!(errno, Errno::EACCES | Errno::EPERM) {
-                    return Err(OpenError::Denied { pid, errno });
+                    return Err(denied(pid, tid, Asked::Look, errno));
                 }
             }
         }

@@ -9,6 +9,7 @@ use space::Errno;
 use thiserror::Error;
 
 use super::proc;
+use crate::denial::{Asked, Denial};
 use crate::procfs::{Process, ProcfsError, Status, processes};
 use crate::raw::process::{Compared, same};
 
@@ -19,10 +20,13 @@ pub enum SharingError {
     /// The processes could not be listed.
     #[error(transparent)]
     List(#[from] ProcfsError),
+    /// The process ended meanwhile.
+    #[error("process {0} is gone")]
+    Gone(u32),
     /// The kernel does not say.
     #[error(
         "whether process {other} shares the memory of process {pid}, and is to be stopped with it, \
-         can't be told (kcmp: {errno}): run as root, in a container that allows kcmp"
+         can't be told (kcmp: {errno}){}", hint(*.errno, .why.as_ref())
     )]
     Unknown {
         /// The process asked about.
@@ -31,6 +35,8 @@ pub enum SharingError {
         other: u32,
         /// What the kernel answered.
         errno: Errno,
+        /// Why, where it said that we may not know.
+        why: Option<Denial>,
     },
 }
 
@@ -39,8 +45,17 @@ impl SharingError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::List(error) => error.errno(),
+            Self::Gone(_) => Errno::ESRCH,
             Self::Unknown { errno, .. } => *errno,
         }
+    }
+}
+
+fn hint(errno: Errno, why: Option<&Denial>) -> String {
+    match (errno, why) {
+        (_, Some(why)) => format!(": {why}"),
+        (Errno::ENOSYS, None) => ": boot a kernel with CONFIG_KCMP=y".to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -130,15 +145,29 @@ impl Sharers {
     }
 
     /// Tells whether a task has the memory.
-    fn is_one(&self, other: u32) -> Result<bool, SharingError> {
-        match same(self.memory_task, other, Compared::Memory) {
-            Ok(same) => Ok(same),
-            Err(_) if self.is_stranger(other) => Ok(false),
-            Err(errno) => Err(SharingError::Unknown {
-                pid: self.leader(),
-                other,
-                errno,
-            }),
+    fn is_one(&mut self, other: u32) -> Result<bool, SharingError> {
+        loop {
+            match same(self.memory_task, other, Compared::Memory) {
+                Ok(false) => return Ok(false),
+                // Tasks that have ended are alike in that they have no memory.
+                Ok(true) if has_memory(self.memory_task) => return Ok(true),
+                Err(_) if self.is_stranger(other) => return Ok(false),
+                Err(errno) if has_memory(self.memory_task) => {
+                    let denied = matches!(errno, Errno::EPERM | Errno::EACCES);
+                    return Err(SharingError::Unknown {
+                        pid: self.leader(),
+                        other,
+                        errno,
+                        why: denied.then(|| Denial::of(other, Asked::Look)),
+                    });
+                }
+                Ok(true) | Err(_) => {
+                    self.choose_task();
+                    if !has_memory(self.memory_task) {
+                        return Err(SharingError::Gone(self.leader()));
+                    }
+                }
+            }
         }
     }
 
@@ -160,7 +189,6 @@ impl Sharers {
 
     /// Takes another task to compare with where the one so far has ended.
     fn choose_task(&mut self) {
-        let has_memory = |tid| status(tid).is_some_and(|status| status.mapped_max.is_some());
         if !has_memory(self.memory_task) {
             let tasks = proc::tasks(self.leader()).unwrap_or_default();
             self.memory_task = tasks
@@ -169,6 +197,10 @@ impl Sharers {
                 .unwrap_or(self.memory_task);
         }
     }
+}
+
+fn has_memory(tid: u32) -> bool {
+    status(tid).is_some_and(|status| status.mapped_max.is_some())
 }
 
 fn status(tid: u32) -> Option<Status> {
@@ -251,7 +283,7 @@ mod tests {
     }
 
     fn refused(parent: u32, child: u32) {
-        let sharers = Sharers {
+        let mut sharers = Sharers {
             processes: vec![parent],
             memory_task: parent,
             last_id: None,
@@ -260,6 +292,7 @@ mod tests {
             pid: parent,
             other: child,
             errno: Errno::EPERM,
+            why: Some(Denial::Filter),
         };
         assert_eq!(sharers.is_one(child), Err(unknown));
         let own = std::process::id();

@@ -7,6 +7,7 @@ use space::Errno;
 
 use super::{EVENT_STOP, Halt, Interrupted, Sharers, SharingError, Task, proc};
 use crate::arch::DECIDES_BEFORE_STOP;
+use crate::denial::{Asked, Denial};
 use crate::procfs::{RunState, Stat};
 use crate::raw::ptrace;
 use crate::raw::wait::{self, Change};
@@ -62,7 +63,7 @@ pub enum StopError {
         child: u32,
     },
     /// A task may not be traced.
-    #[error("task {tid} can't be traced: {errno}{}", tracer_hint(*.tracer))]
+    #[error("task {tid} can't be traced ({errno}): {}", refusal(*.tracer, .why.as_ref()))]
     Refused {
         /// The task.
         tid: u32,
@@ -70,10 +71,12 @@ pub enum StopError {
         errno: Errno,
         /// The process that traces it already, or 0.
         tracer: u32,
+        /// Why, where nobody does.
+        why: Option<Denial>,
     },
     /// Not all processes that share the memory are known.
     #[error(transparent)]
-    Sharing(#[from] SharingError),
+    Sharing(SharingError),
     /// Another call failed.
     #[error("stopping task {tid} failed: {errno}")]
     Failed {
@@ -84,10 +87,19 @@ pub enum StopError {
     },
 }
 
-fn tracer_hint(tracer: u32) -> String {
-    match tracer {
-        0 => String::new(),
-        tracer => format!("; process {tracer} traces it already, end that one or detach it"),
+fn refusal(tracer: u32, why: Option<&Denial>) -> String {
+    match why {
+        None => format!("process {tracer} traces it already, end that one or detach it"),
+        Some(why) => why.to_string(),
+    }
+}
+
+impl From<SharingError> for StopError {
+    fn from(error: SharingError) -> Self {
+        match error {
+            SharingError::Gone(pid) => Self::Gone { pid },
+            error => Self::Sharing(error),
+        }
     }
 }
 
@@ -327,11 +339,15 @@ fn refused(tid: u32, errno: Errno, stopped: &mut Stopped) -> Result<bool, StopEr
             stopped.workers.push(tid);
             Ok(false)
         }
-        _ => Err(StopError::Refused {
-            tid,
-            errno,
-            tracer: proc::tracer(tid),
-        }),
+        _ => {
+            let tracer = proc::tracer(tid);
+            Err(StopError::Refused {
+                tid,
+                errno,
+                tracer,
+                why: (tracer == 0).then(|| Denial::of(tid, Asked::Trace)),
+            })
+        }
     }
 }
 
