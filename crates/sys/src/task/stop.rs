@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
-use super::{EVENT_STOP, Halt, Interrupted, Sharers, SharingError, Task, proc};
+use super::{CALL_STOP, EVENT_STOP, Halt, Interrupted, Sharers, SharingError, Task, proc};
 use crate::arch::DECIDES_BEFORE_STOP;
 use crate::denial::{Asked, Denial};
 use crate::procfs::{RunState, Stat};
@@ -475,6 +475,12 @@ pub(super) fn take_stop(seized: &Seized, interrupted: &Interrupted) -> Result<Op
         Some(Change::Stopped {
             event: EVENT_STOP, ..
         }) => Halt::Trap,
+        // It was to make its call again, and came there only when that had been given up.
+        Some(Change::Stopped { signal, event }) if (signal, event) == CALL_STOP => {
+            ptrace::interrupt(seized.tid)?;
+            ptrace::cont(seized.tid)?;
+            return Ok(None);
+        }
         Some(Change::Stopped { signal, .. }) => Halt::Signal(signal),
     };
     let mut task = Task {

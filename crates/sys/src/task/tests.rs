@@ -10,6 +10,7 @@ use super::stop::{Seized, ask, await_late, seize, take_stop};
 use super::*;
 use crate::programs::program;
 use crate::raw::process::signal_task;
+use crate::raw::ptrace;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -161,6 +162,39 @@ fn a_task_that_a_signal_stops_before_it_is_asked_waits_on() {
         while proc::stat(tid).unwrap().state != crate::procfs::RunState::Sleeping {
             assert!(begun.elapsed() < LIMIT, "it does not wait any more");
         }
+    }
+    assert_eq!(program.ask().interrupted, 0);
+}
+
+#[test]
+fn a_task_that_comes_to_its_call_too_late_waits_on() {
+    let mut program = Waiting::start(3_600_000);
+    let pid = program.child.id();
+    let tid = program.ask().waiter;
+    let mut stopped = Stopped::none(Interrupted::new(false));
+    assert!(seize(tid, &mut stopped).unwrap());
+    let mut seized = [Seized::new(pid, tid)];
+    ask(&mut seized).unwrap();
+    let begun = Instant::now();
+    let take = |stopped: &Stopped| {
+        loop {
+            if let Some(task) = take_stop(&seized[0], &stopped.interrupted).unwrap() {
+                break task;
+            }
+            assert!(begun.elapsed() < LIMIT, "it does not stop");
+        }
+    };
+    assert_eq!(take(&stopped).halt, Halt::Trap);
+    ptrace::set_options(tid, libc::PTRACE_O_TRACESYSGOOD).unwrap();
+    ptrace::syscall(tid).unwrap();
+    assert_eq!(wait_stop(tid, LIMIT), Ok(Some(CALL_STOP)));
+    // Were it let go here, its call would end with `EINTR`.
+    let task = take(&stopped);
+    assert_eq!(task.halt, Halt::Trap);
+    stopped.tasks.push(task);
+    _ = stopped.let_go();
+    while proc::stat(tid).unwrap().state != crate::procfs::RunState::Sleeping {
+        assert!(begun.elapsed() < LIMIT, "it does not wait any more");
     }
     assert_eq!(program.ask().interrupted, 0);
 }
