@@ -135,6 +135,7 @@ impl<'a> Caller<'a> {
             return Err(InjectError::NoGadgets);
         }
         let suspend_seccomp = seccomp::plan(task, site.purpose, site.gadgets.call)?;
+        stopped.interrupted.waits().ran(task.tid);
         let mask = ptrace::signal_mask(task.tid)?;
         let extended = Extended::read(task.tid)?;
         let pointers: Vec<Vaddr> = stopped

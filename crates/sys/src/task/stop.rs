@@ -16,6 +16,11 @@ use crate::raw::wait::{self, Change};
 const YIELD: Duration = Duration::from_micros(200);
 /// How often to look for what keeps tasks from stopping.
 const MEND: Duration = Duration::from_millis(2);
+/// Of so many tasks it is noted how often they slept when they are let go, and of the others when
+/// they run again: some 20 µs for each.
+const NOTED_MAX: usize = 32;
+/// Of so many it is noted before somebody else is asked what to do.
+const NOTED_AT_ONCE: usize = 8;
 /// How long to sleep between looks after that.
 const PAUSE: Duration = Duration::from_micros(20);
 
@@ -136,7 +141,7 @@ pub(crate) struct Stopped {
     pub(crate) workers: Vec<u32>,
     /// Whether they were let go because they had stood still for as long as they may.
     pub(crate) overdue: bool,
-    pub(super) interrupted: Interrupted,
+    pub(crate) interrupted: Interrupted,
 }
 
 impl Stopped {
@@ -155,9 +160,9 @@ impl Stopped {
     pub(crate) fn let_go(&mut self) -> Instant {
         let mut last = Instant::now();
         let mut tasks = std::mem::take(&mut self.tasks);
-        self.interrupted.waits().let_go(&tasks);
+        let more = self.interrupted.waits().note(&tasks, NOTED_MAX);
         tasks.sort_by_key(|task| (task.waits, task.tid != task.pid));
-        for task in tasks {
+        for &task in &tasks {
             let signal = match task.halt {
                 Halt::Trap => 0,
                 Halt::Signal(signal) => signal,
@@ -167,7 +172,20 @@ impl Stopped {
                 bury(task);
             }
         }
+        // Some may have slept once more since: better than to remember them for nothing, and what
+        // is done here keeps nobody waiting.
+        let mut waits = self.interrupted.waits();
+        if more {
+            waits.note(&tasks, usize::MAX);
+        }
+        waits.forget_ended(&tasks);
         last
+    }
+
+    /// Does what would be done in letting the tasks go, while nothing else is to be done. Tells
+    /// whether there is more.
+    pub(super) fn prepare_to_let_go(&self) -> bool {
+        self.interrupted.waits().note(&self.tasks, NOTED_AT_ONCE)
     }
 
     /// Lets the tasks of one process go.

@@ -134,7 +134,11 @@ impl Drop for Tracer {
 
 fn serve(mut stopped: Stopped, queue: &Receiver<Job>, deadline: &Deadline) {
     loop {
-        let next = match deadline.left() {
+        let left = match stopped.prepare_to_let_go() {
+            true => Some(Duration::ZERO),
+            false => deadline.left(),
+        };
+        let next = match left {
             Some(left) if !stopped.tasks.is_empty() => queue.recv_timeout(left),
             _ => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -144,7 +148,7 @@ fn serve(mut stopped: Stopped, queue: &Receiver<Job>, deadline: &Deadline) {
                 stopped.overdue = true;
                 _ = stopped.let_go();
             }
-            // It was set anew meanwhile.
+            // It was set anew meanwhile, or there is more to prepare.
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

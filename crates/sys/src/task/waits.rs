@@ -27,6 +27,8 @@ pub(super) struct Wait {
     began: Instant,
     /// How often the task had gone to sleep when it was let go; `None` where that is not known.
     sleeps: Option<u64>,
+    /// Whether that was asked for since it stopped.
+    noted: bool,
 }
 
 impl Wait {
@@ -39,6 +41,7 @@ impl Wait {
             call: *call,
             began: Instant::now(),
             sleeps: None,
+            noted: false,
         }
     }
 
@@ -63,26 +66,90 @@ impl Waits {
     /// Remembers what a task that stands still waits in.
     pub(super) fn remember(&mut self, tid: u32, wait: Wait) {
         self.any = true;
-        self.known.insert(tid, wait);
+        self.known.insert(
+            tid,
+            Wait {
+                noted: false,
+                ..wait
+            },
+        );
     }
 
-    /// Takes note of how often tasks have slept that are about to be let go, all or some of them. What is
-    /// known of tasks that have ended is forgotten.
-    pub(super) fn let_go(&mut self, tasks: &[Task]) {
+    /// Takes note of how often tasks that stand still have slept, for `most` of those for which that was
+    /// not done yet. Tells whether there are more.
+    pub(super) fn note(&mut self, tasks: &[Task], most: usize) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        let mut asked = 0;
+        for task in tasks {
+            let wait = self.known.get_mut(&task.tid).filter(|wait| !wait.noted);
+            let Some(wait) = wait else { continue };
+            if asked == most {
+                return true;
+            }
+            asked += 1;
+            wait.sleeps = proc::waits(task.tid);
+            wait.noted = true;
+        }
+        false
+    }
+
+    /// Takes note that a task which stands still ran meanwhile, for us, and is in its wait again.
+    pub(crate) fn ran(&mut self, tid: u32) {
+        if let Some(wait) = self.known.get_mut(&tid) {
+            wait.noted = false;
+        }
+    }
+
+    /// Forgets tasks that have ended: those beside the ones that were let go just now, if any.
+    pub(super) fn forget_ended(&mut self, tasks: &[Task]) {
         if self.known.len() > tasks.len() {
             let left: BTreeSet<u32> = tasks.iter().map(|task| task.tid).collect();
             self.known
                 .retain(|tid, _| left.contains(tid) || proc::stat(*tid).is_ok());
-        }
-        for task in tasks {
-            if let Some(wait) = self.known.get_mut(&task.tid) {
-                wait.sleeps = proc::waits(task.tid);
-            }
         }
     }
 
     /// Tells whether any wait had to be remembered since the last time.
     pub(crate) fn take_any(&mut self) -> bool {
         std::mem::take(&mut self.any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Halt;
+    use super::*;
+
+    fn task(tid: u32) -> Task {
+        Task {
+            pid: tid,
+            tid,
+            halt: Halt::Trap,
+            waits: true,
+        }
+    }
+
+    #[test]
+    fn what_is_noted_once_is_asked_for_again_only_of_who_ran() {
+        let tid = std::process::id();
+        // There is none of the second id.
+        let tasks = [task(tid), task(u32::MAX >> 2)];
+        let mut waits = Waits::default();
+        assert!(!waits.note(&tasks, 0));
+        let call = Registers::from_bytes(&[0; Registers::BYTES]);
+        for task in tasks {
+            waits.remember(task.tid, Wait::begins(&call));
+        }
+        assert!(waits.note(&tasks, 0));
+        assert!(waits.note(&tasks, 1));
+        assert!(!waits.note(&tasks, 1));
+        assert!(!waits.note(&tasks, 0), "also of who is gone");
+        waits.ran(tid);
+        assert!(waits.note(&tasks, 0));
+        waits.forget_ended(&[]);
+        assert_eq!(waits.known.keys().copied().collect::<Vec<_>>(), [tid]);
+        assert!(waits.take(tid).unwrap().sleeps.is_some());
     }
 }
