@@ -12,7 +12,7 @@
 //! | `frame` | signal frames |
 //! | [`register_notes`] | the register sets that belong in a snapshot |
 //! | [`can_divert`] | whether a task may be sent through other code at all |
-//! | [`waiting_call`], [`waits`] | a call that a stop ended with `EINTR` |
+//! | [`waiting_call`], [`waits`], [`may_wait`] | a call that a stop ended with `EINTR` |
 //! | [`blocked_call`] | a call that would go on by `restart_syscall` |
 //! | [`calls_can_carry`], [`may_be_marked`] | whether a call can carry along when its wait began, and may do so |
 //! | [`begin_anew`], [`reentry`], [`DECIDES_BEFORE_STOP`] | how an interrupted call goes on |
@@ -32,7 +32,7 @@ use x86_64 as native;
 pub(crate) use native::{
     CALL_GADGETS, CALL_LEN, DECIDES_BEFORE_STOP, Extended, INSTRUCTION_ALIGN, Registers,
     SIGRETURN_GADGETS, begin_anew, blocked_call, call, calls_can_carry, can_divert, frame,
-    may_be_marked, reentry, register_notes, waiting_call, waits,
+    may_be_marked, may_wait, reentry, register_notes, waiting_call, waits,
 };
 
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]

@@ -12,6 +12,7 @@ mod registers;
 mod sharers;
 mod stop;
 mod tracer;
+mod waiters;
 mod waits;
 
 #[cfg(test)]

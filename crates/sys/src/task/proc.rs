@@ -22,6 +22,12 @@ pub(crate) fn stat(tid: u32) -> Result<Stat, ProcfsError> {
     Process::open(tid)?.stat()
 }
 
+/// Returns the number of the call that a task sleeps in; `None` where it runs, or that is not known.
+pub(crate) fn call_of(tid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
 /// Returns the task that traces `tid`, or 0.
 pub(crate) fn tracer(tid: u32) -> u32 {
     let status = Process::open(tid).and_then(|task| task.status());

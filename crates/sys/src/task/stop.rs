@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
+use super::waiters::Waiters;
 use super::{CALL_STOP, EVENT_STOP, Halt, Interrupted, Sharers, SharingError, Task, proc};
 use crate::arch::DECIDES_BEFORE_STOP;
 use crate::denial::{Asked, Denial};
@@ -123,16 +124,18 @@ impl From<StopError> for Errno {
 ///
 /// A signal that the process ignores (`SIGCHLD`, for most) is dropped when it is sent, but not
 /// where it is sent to a task that is traced. The kernel then looks for any task of the process
-/// that can take it, and ends its wait. So while some tasks are traced and others not, those who
-/// are sent signals are not to be among the traced. The first task, who gets those for the
-/// process, is the last to be seized. The others, who hear of the ends of their children, are all
-/// seized before any is asked to stop: one that runs gets its signals itself. And who waits in a
-/// call that any signal ends is let go last, of these the first task first.
+/// that can take it, and ends its wait; a task that stands still, or was asked to, can't. So while
+/// some tasks are traced and others not, those who are sent signals are not to be among the traced,
+/// or those who wait in calls that any signal ends are to be asked already. The first task gets the
+/// signals for the process. Where it waits so itself, all who do ([`Waiters`]) are asked to stop
+/// before anybody else, each as soon as it is seized, and of these the first task last: then nobody
+/// is left who could lose a wait. Else the first task is the last of all. The others, who hear of
+/// the ends of their children, are all seized before any of them is asked to stop: one that runs
+/// gets its signals itself. And who waits so is let go last, of these the first task first.
 ///
-/// What is left: the first task waits so, and a child of another ends after that one was asked to
-/// stop; a task that is seized and not asked yet is woken, but another takes its signal before it
-/// looks; two tasks wait so and are both sent signals; a task that was made or began to wait
-/// between two steps of this.
+/// What is left: a task that waits so and is sent signals itself, beside the first one; a task that is
+/// seized and not asked yet is woken, but another takes its signal before it looks; a task that was
+/// made or began to wait between two steps of this.
 #[derive(Debug)]
 pub(crate) struct Stopped {
     /// The tasks, in the order in which they were found.
@@ -237,6 +240,7 @@ impl Seized {
 /// stopped, since only a stopped task can be detached by request.
 pub(crate) fn stop_all(
     sharers: &mut Sharers,
+    waiters: &Waiters,
     interrupted: Interrupted,
     limit: Duration,
 ) -> Result<Stopped, StopError> {
@@ -244,7 +248,7 @@ pub(crate) fn stop_all(
     sharers.forget_strangers();
     let mut stopped = Stopped::none(interrupted);
     let mut seized = Vec::new();
-    let all = stop_each(sharers, &mut stopped, &mut seized, begun, limit);
+    let all = stop_each(sharers, waiters, &mut stopped, &mut seized, begun, limit);
     if let Err(error) = all {
         _ = stopped.let_go();
         await_late(&mut stopped, seized);
@@ -265,12 +269,15 @@ pub(crate) fn stop_all(
 /// Stops tasks until there is none that runs. After an error some are left in `seized`.
 fn stop_each(
     sharers: &mut Sharers,
+    waiters: &Waiters,
     stopped: &mut Stopped,
     seized: &mut Vec<Seized>,
     begun: Instant,
     limit: Duration,
 ) -> Result<(), StopError> {
-    while ask_new_tasks(sharers, stopped, seized, begun, limit)? > 0 || sharers.find_new()? {
+    while ask_new_tasks(sharers, waiters, stopped, seized, begun, limit)? > 0
+        || sharers.find_new()?
+    {
         await_asked(stopped, seized, begun, limit)?;
     }
     Ok(())
@@ -279,6 +286,7 @@ fn stop_each(
 /// Seizes the tasks that are not known yet, asks them to stop, and returns how many there were.
 fn ask_new_tasks(
     sharers: &Sharers,
+    waiters: &Waiters,
     stopped: &mut Stopped,
     seized: &mut Vec<Seized>,
     begun: Instant,
@@ -292,10 +300,16 @@ fn ask_new_tasks(
         let tids = proc::tasks(pid).unwrap_or_default();
         tids.into_iter().map(move |tid| Seized::new(pid, tid))
     });
-    let (first_tasks, others): (Vec<Seized>, Vec<Seized>) = new
-        .filter(|task| !known.contains(&task.tid))
-        .partition(|task| task.tid == task.pid);
-    for tasks in [others, first_tasks] {
+    let new = new.filter(|task| !known.contains(&task.tid));
+    let (waiting, others): (Vec<Seized>, Vec<Seized>) =
+        new.partition(|task| waiters.contains(task.tid));
+    let is_first = |task: &Seized| task.tid == task.pid;
+    let (first_waiting, waiting) = waiting.into_iter().partition(is_first);
+    let (first_tasks, others) = others.into_iter().partition(is_first);
+    let each = |tasks: Vec<Seized>| tasks.into_iter().map(|task| vec![task]);
+    let groups = (each(waiting).chain(each(first_waiting))).chain([others, first_tasks]);
+    for tasks in groups {
+        let known = seized.len();
         for task in tasks {
             match seize(task.tid, stopped) {
                 Ok(true) => {
@@ -313,7 +327,7 @@ fn ask_new_tasks(
                 Err(error) => return Err(error),
             }
         }
-        ask(seized)?;
+        ask(&mut seized[known..])?;
     }
     Ok(found)
 }

@@ -198,3 +198,50 @@ fn a_task_that_comes_to_its_call_too_late_waits_on() {
     }
     assert_eq!(program.ask().interrupted, 0);
 }
+
+#[test]
+fn a_first_task_that_waits_is_hardly_ever_woken_by_what_its_process_ignores() {
+    /// About one stop in a hundred ended its wait where it was stopped last, and one in two
+    /// thousand where it is stopped first.
+    const STOPS: u32 = 1000;
+    const ENDED_MAX: u64 = 3;
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(program("first_waits", directory.path()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap());
+    let mut input = child.stdin.take().unwrap();
+    let mut line = String::new();
+    answers.read_line(&mut line).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let mut ask = || {
+        input.write_all(b"?\n").unwrap();
+        line.clear();
+        answers.read_line(&mut line).unwrap();
+        let mut numbers = line.split_whitespace().map(|word| word.parse().unwrap());
+        let mut next = || -> u64 { numbers.next().unwrap() };
+        (next(), next())
+    };
+    let (pid, begun, before) = (child.id(), Instant::now(), ask());
+    let mut stops = 0;
+    while stops < STOPS && begun.elapsed() < LIMIT {
+        let mut sharers = Sharers::find(pid, pid).unwrap();
+        drop(Tracer::stop(&mut sharers, &Interrupted::new(false), LIMIT).unwrap());
+        stops += 1;
+        std::thread::sleep(Duration::from_micros(1500));
+    }
+    let after = ask();
+    println!(
+        "{before:?}, {after:?} after {stops} stops in {:?}",
+        begun.elapsed()
+    );
+    drop(input);
+    child.wait().unwrap();
+    assert!(after.1 > before.1, "no children were made");
+    // The moments are longer on an emulated machine, and its stops few.
+    if std::env::var_os("ONIONSKIN_SLOW").is_none() {
+        assert!(after.0 - before.0 <= ENDED_MAX, "{before:?}, {after:?}");
+    }
+}

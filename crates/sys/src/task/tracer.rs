@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
+use super::waiters::Waiters;
 use super::{Interrupted, Sharers, StopError, Stopped, stop_all};
 
 type Job = Box<dyn FnOnce(&mut Stopped) + Send>;
@@ -60,9 +61,10 @@ impl Tracer {
         let thread = std::thread::Builder::new()
             .name("tracer".into())
             .spawn(move || {
+                let waiters = Waiters::find(&known);
                 // A new thread may wait for a processor while the tasks have them all.
                 let asked = Instant::now();
-                let stopped = stop_all(&mut known, interrupted, limit);
+                let stopped = stop_all(&mut known, &waiters, interrupted, limit);
                 let (stopped, error) = match stopped {
                     Ok(stopped) => (Some(stopped), None),
                     Err(error) => (None, Some(error)),

@@ -184,6 +184,15 @@ pub(crate) fn waits(tid: u32, registers: &Registers) -> bool {
         && has_call_at(tid, Vaddr(registers.0[PC].saturating_sub(back)))
 }
 
+/// Tells whether a call may be one that any signal ends, by its number.
+pub(crate) fn may_wait(number: u64) -> bool {
+    let mut registers = Registers::from_bytes(&[0; Registers::BYTES]);
+    registers.0[NUMBER] = number;
+    ended_by_stop(&registers)
+        .or(of_socket(&registers))
+        .is_some()
+}
+
 /// Tells whether a task is in a call that carries along when its wait began: its result takes the
 /// place of that.
 pub(crate) fn may_be_marked(tid: u32, registers: &Registers) -> bool {

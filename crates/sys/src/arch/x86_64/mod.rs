@@ -281,6 +281,13 @@ pub(crate) fn waits(_tid: u32, registers: &Registers) -> bool {
     [EINTR, ERESTARTNOHAND].contains(&registers.result()) && ended_by_stop(registers).is_some()
 }
 
+/// Tells whether a call may be one that any signal ends, by its number.
+pub(crate) fn may_wait(number: u64) -> bool {
+    let mut registers = Registers([0; REGISTERS]);
+    registers.0[ORIG_RAX] = number;
+    ended_by_stop(&registers).is_some()
+}
+
 /// Tells whether a task is in a call that carries along when its wait began, or has just returned from
 /// it: the bits above the call's number stay where they are.
 pub(crate) fn may_be_marked(_tid: u32, registers: &Registers) -> bool {
