@@ -117,8 +117,9 @@ pub(crate) struct Rehearsed {
 pub(crate) fn rehearse(pid: u32, gadgets: Gadgets, stopped: &Stopped) -> Rehearsed {
     let task = candidate::pick(pid, stopped).ok_or(InjectError::NoTask);
     let plan = |purpose| {
-        let (task, _) = task?;
-        seccomp::plan(task, purpose, gadgets.call).map(drop)
+        let (task, registers) = task?;
+        let reentry = reentry(task.tid, &registers);
+        seccomp::plan(task, purpose, gadgets.call, reentry.as_ref()).map(drop)
     };
     Rehearsed {
         track: plan(Purpose::Track),
@@ -134,7 +135,9 @@ impl<'a> Caller<'a> {
         if !site.gadgets.hold(task.tid) {
             return Err(InjectError::NoGadgets);
         }
-        let suspend_seccomp = seccomp::plan(task, site.purpose, site.gadgets.call)?;
+        let reentry = reentry(task.tid, &saved);
+        let gadget = site.gadgets.call;
+        let suspend_seccomp = seccomp::plan(task, site.purpose, gadget, reentry.as_ref())?;
         stopped.interrupted.waits().ran(task.tid);
         let mask = ptrace::signal_mask(task.tid)?;
         let extended = Extended::read(task.tid)?;
@@ -165,7 +168,7 @@ impl<'a> Caller<'a> {
             task,
             saved,
             extended,
-            reentry: reentry(task.tid, &saved),
+            reentry,
             mask,
             scratch,
             frames,

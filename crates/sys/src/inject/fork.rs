@@ -135,8 +135,8 @@ pub(crate) fn reap(caller: &mut Caller<'_>, child: Child) -> Result<(), InjectEr
             // Somebody in the process waited for it already.
             answer if answer == -i64::from(Errno::ECHILD.0) => return Ok(()),
             answer => {
-                let errno = i32::try_from(-answer).unwrap_or(Errno::EIO.0);
-                return Err(InjectError::Failed(Errno(errno)));
+                let errno = i32::try_from(answer).ok().filter(|&errno| errno < 0);
+                return Err(errno.map_or(Errno::EIO, |errno| Errno(-errno)).into());
             }
         }
     }

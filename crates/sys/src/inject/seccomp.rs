@@ -4,11 +4,11 @@ use space::{Errno, Vaddr};
 
 use super::call::InjectError;
 use super::fork::{CLONE_FLAGS, WALL, WALL_NOHANG};
-use crate::arch::{CALL_LEN, Registers, call};
+use crate::arch::{CALL_LEN, Reentry, Registers, call};
 use crate::procfs::SeccompMode;
 use crate::raw::ptrace;
 use crate::seccomp::{
-    BpfInstruction, Call, Filter, Need, Plan, Reason, Restriction, SeccompData, Verdict,
+    BpfInstruction, Call, Filter, Foreseen, Need, Plan, Restriction, SeccompData,
 };
 use crate::task::{Task, proc};
 
@@ -23,22 +23,25 @@ pub(crate) enum Purpose {
     Reap,
 }
 
-/// Tells whether filters are to be suspended for the calls of `purpose`.
-pub(crate) fn plan(task: Task, purpose: Purpose, gadget: Vaddr) -> Result<bool, InjectError> {
+/// Tells whether filters are to be suspended for the calls of `purpose`, and for that by which the
+/// task comes back into the one that it was interrupted in.
+pub(crate) fn plan(
+    task: Task,
+    purpose: Purpose,
+    gadget: Vaddr,
+    reentry: Option<&Reentry>,
+) -> Result<bool, InjectError> {
     let restriction = restriction(task)?;
-    for nr in [call::RT_SIGRETURN, call::EXIT_GROUP] {
-        // On the way back nothing is suspended any more, so an error there is as bad as a kill.
-        let call = made(nr, [0; 6], Need::Success, gadget);
-        let verdict = restriction
-            .verdict(&call.data)
-            .map_err(InjectError::Seccomp)?;
-        if !matches!(verdict, Verdict::Allow | Verdict::Log)
-            && (nr == call::RT_SIGRETURN || purpose == Purpose::Fork)
-        {
-            return Err(InjectError::Seccomp(Reason::Kill { nr: call.data.nr }));
-        }
+    let mut calls = calls(purpose, gadget);
+    if let Some(reentry) = reentry {
+        // Carried out only if we die just before.
+        let args = [reentry.first_argument, 0, 0, 0, 0, 0];
+        let number = u32::try_from(reentry.number).map_err(|_| Errno::ENOSYS)?;
+        let data = made(number, args, gadget).into();
+        let need = Need::MayFail;
+        calls.push(Call { data, need });
     }
-    match Plan::decide(&restriction, &calls(purpose, gadget)) {
+    match Plan::decide(&restriction, &calls) {
         Plan::Inject => Ok(false),
         Plan::InjectSuspended(_) => Ok(true),
         Plan::Never(reason) => Err(InjectError::Seccomp(reason)),
@@ -48,9 +51,10 @@ pub(crate) fn plan(task: Task, purpose: Purpose, gadget: Vaddr) -> Result<bool, 
 /// Tells whether the filters of a task let it go on with an interrupted call by
 /// `restart_syscall`.
 pub(crate) fn allows_restart(task: Task) -> bool {
-    let data = made(call::RESTART_SYSCALL, [0; 6], Need::Success, Vaddr(0)).data;
-    let verdict = restriction(task).map(|restriction| restriction.verdict(&data));
-    matches!(verdict, Ok(Ok(Verdict::Allow | Verdict::Log)))
+    // The kernel has it made by the code, and with the arguments, of the interrupted call.
+    let call = call(call::RESTART_SYSCALL, [0; 6], Vaddr(0));
+    let call = call.from_anywhere().with_any_arguments();
+    restriction(task).is_ok_and(|restriction| restriction.allows(&call))
 }
 
 /// Tells whether the filters of a task let it make a call with either registers, as if there were no
@@ -58,17 +62,14 @@ pub(crate) fn allows_restart(task: Task) -> bool {
 pub(crate) fn treats_alike(task: Task, one: &Registers, other: &Registers) -> bool {
     let [one, other] = [one, other].map(|registers| {
         let (at, number, args) = registers.call();
-        Some(made(u32::try_from(number).ok()?.into(), args, Need::Success, at).data)
+        Some(Foreseen::from(made(u32::try_from(number).ok()?, args, at)))
     });
     let (Some(one), Some(other)) = (one, other) else {
         return false;
     };
-    let allows = |restriction: &Restriction, data| {
-        matches!(restriction.verdict(data), Ok(Verdict::Allow | Verdict::Log))
-    };
     one == other
         || restriction(task)
-            .is_ok_and(|restriction| allows(&restriction, &one) && allows(&restriction, &other))
+            .is_ok_and(|restriction| restriction.allows(&one) && restriction.allows(&other))
 }
 
 fn restriction(task: Task) -> Result<Restriction, Errno> {
@@ -106,34 +107,51 @@ fn filters(task: Task) -> Restriction {
     Restriction::Filters(filters)
 }
 
-fn made(number: u64, args: [u64; 6], need: Need, gadget: Vaddr) -> Call {
-    let data = SeccompData {
-        nr: u32::try_from(number).expect("call numbers are small"),
+/// A call by the instruction at `gadget`.
+fn made(nr: u32, args: [u64; 6], gadget: Vaddr) -> SeccompData {
+    SeccompData {
+        nr,
         arch: SeccompData::NATIVE_ARCH,
         instruction_pointer: gadget.0 + CALL_LEN,
         args,
-    };
-    Call { data, need }
+    }
+}
+
+/// One of the calls that are injected.
+fn call(number: u64, args: [u64; 6], gadget: Vaddr) -> Foreseen {
+    let nr = u32::try_from(number).expect("call numbers are small");
+    made(nr, args, gadget).into()
 }
 
 /// The calls that are made, and those that the way back makes if we die.
+///
+/// What the kernel or a moment decides is not known: the number of a descriptor, the id of a child,
+/// where the frames lie. A filter that looks there may answer either way.
 fn calls(purpose: Purpose, gadget: Vaddr) -> Vec<Call> {
-    let call = |number, args, need| made(number, args, need, gadget);
+    let call = |number, args| call(number, args, gadget);
+    let need = |need| move |data| Call { data, need };
+    // The task goes there with what an injected call left in its registers.
+    let way_back = call(call::RT_SIGRETURN, [0; 6])
+        .from_anywhere()
+        .with_any_arguments();
+    let take_note = |options| call(call::WAIT4, [0, 0, options, 0, 0, 0]).with_any_low_half(0);
+    let mut calls = vec![need(Need::LetThrough)(way_back)];
     match purpose {
-        Purpose::Track => vec![
-            call(call::USERFAULTFD, super::track_args(), Need::Success),
-            call(call::CLOSE, [0; 6], Need::Success),
-        ],
-        Purpose::Fork => vec![
-            call(call::CLONE, [CLONE_FLAGS, 0, 0, 0, 0, 0], Need::Success),
-            call(call::WAIT4, [0, 0, WALL, 0, 0, 0], Need::MayFail),
-        ],
-        Purpose::Reap => {
-            vec![call(
-                call::WAIT4,
-                [0, 0, WALL_NOHANG, 0, 0, 0],
-                Need::Success,
-            )]
+        Purpose::Track => calls.extend([
+            need(Need::Success)(call(call::USERFAULTFD, super::track_args())),
+            need(Need::Success)(call(call::CLOSE, [0; 6]).with_any_low_half(0)),
+        ]),
+        Purpose::Fork => {
+            let clone = call(call::CLONE, [CLONE_FLAGS, 0, 0, 0, 0, 0]);
+            calls.extend([
+                need(Need::Success)(clone.with_any(1).with_any(2)),
+                need(Need::LetThrough)(call(call::EXIT_GROUP, [0; 6])),
+                need(Need::MayFail)(take_note(WALL)),
+                // A child whose end can't be taken note of is not made.
+                need(Need::MayFail)(take_note(WALL_NOHANG)),
+            ]);
         }
+        Purpose::Reap => calls.push(need(Need::Success)(take_note(WALL_NOHANG))),
     }
+    calls
 }

@@ -6,13 +6,15 @@
 //!
 //! Everything here is pure: the bytes of a program, as `PTRACE_SECCOMP_GET_FILTER` returns them,
 //! become a [`Filter`]; [`evaluate`] runs a list of filters on the [`SeccompData`] of one call as
-//! the kernel would.
+//! the kernel would. Not all of a call is known before it is made (which number a descriptor will
+//! have, say): [`foresee`] tells all that may become of what is [`Foreseen`].
 //!
 //! Linux reference (6.18): `kernel/seccomp.c`, `seccomp_check_filter` and `seccomp_run_filters`;
 //! `net/core/filter.c`, `bpf_check_classic` and `bpf_convert_filter`.
 
 mod check;
 mod filter;
+mod foreseen;
 mod interpret;
 mod opcode;
 mod plan;
@@ -26,5 +28,6 @@ mod kernel_tests;
 mod tests;
 
 pub use filter::{BpfInstruction, Filter, FilterError};
-pub use plan::{Call, NEVER_ADVICE, Need, Plan, Reason, Restriction};
-pub use verdict::{SeccompData, Verdict, evaluate};
+pub use foreseen::Foreseen;
+pub use plan::{Call, Need, Plan, Reason, Restriction};
+pub use verdict::{SeccompData, Verdict, evaluate, foresee};

@@ -3,7 +3,8 @@
 use space::Errno;
 
 use super::filter::Filter;
-use super::verdict::{SeccompData, Verdict, evaluate};
+use super::foreseen::Foreseen;
+use super::verdict::{SeccompData, Verdict, foresee};
 use crate::arch::call;
 
 /// What seccomp does to a task, as far as it could be found out.
@@ -20,19 +21,25 @@ pub enum Restriction {
 }
 
 impl Restriction {
-    /// Tells what would happen to a call.
+    /// Tells everything that may happen to a call.
     ///
     /// # Errors
     ///
     /// [`Reason::Unreadable`] where the filters are not known.
-    pub fn verdict(&self, data: &SeccompData) -> Result<Verdict, Reason> {
+    pub fn foresee(&self, call: &Foreseen) -> Result<Vec<Verdict>, Reason> {
         match self {
-            Self::None => Ok(Verdict::Allow),
-            Self::Strict if strict_allows(data) => Ok(Verdict::Allow),
-            Self::Strict => Ok(Verdict::KillProcess),
-            Self::Filters(filters) => Ok(evaluate(filters, data)),
+            Self::None => Ok(vec![Verdict::Allow]),
+            Self::Strict if strict_allows(call) => Ok(vec![Verdict::Allow]),
+            Self::Strict => Ok(vec![Verdict::KillProcess]),
+            Self::Filters(filters) => Ok(foresee(filters, call)),
             Self::Unreadable(errno) => Err(Reason::Unreadable(*errno)),
         }
+    }
+
+    /// Tells whether a call is let through, whatever is not known of it.
+    pub fn allows(&self, call: &Foreseen) -> bool {
+        self.foresee(call)
+            .is_ok_and(|verdicts| verdicts.into_iter().all(Verdict::lets_through))
     }
 }
 
@@ -40,14 +47,16 @@ impl Restriction {
 ///
 /// Only calls of the machine's own convention are ever injected, so those of another are not
 /// looked up: they count as refused.
-fn strict_allows(data: &SeccompData) -> bool {
+fn strict_allows(call: &Foreseen) -> bool {
     let allowed = [
         libc::SYS_read,
         libc::SYS_write,
         libc::SYS_exit,
         libc::SYS_rt_sigreturn,
     ];
-    data.arch == SeccompData::NATIVE_ARCH && allowed.contains(&i64::from(data.nr))
+    let number = call.nr().map(i64::from);
+    call.arch() == Some(SeccompData::NATIVE_ARCH)
+        && number.is_some_and(|number| allowed.contains(&number))
 }
 
 /// What a call that is to be injected must achieve.
@@ -57,13 +66,16 @@ pub enum Need {
     Success,
     /// It may fail with an error: it only tidies up, or stands by for an emergency.
     MayFail,
+    /// The filters themselves must let it through: it is made when we are dead, and nothing is
+    /// suspended any more.
+    LetThrough,
 }
 
 /// A call that is to be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The call as it will be made, with the arguments that it will have.
-    pub data: SeccompData,
+    /// The call as it will be made, as far as that is known.
+    pub data: Foreseen,
     /// What it must achieve.
     pub need: Need,
 }
@@ -96,6 +108,27 @@ pub enum Reason {
         /// The number of the call.
         nr: u32,
     },
+    /// A filter lets the call through or not, as an argument or the place of the code says that is
+    /// not known before it is made.
+    #[error(
+        "whether the target's seccomp filter lets the system call {} through or ends it for that \
+         hangs on an argument that is not known before the call", named(*.nr)
+    )]
+    Depends {
+        /// The number of the call.
+        nr: u32,
+    },
+    /// A filter answers a call with an error that must be made if the tracer dies.
+    #[error(
+        "the target's seccomp filter would answer the system call {} with an error ({errno}), and it \
+         needs that one to go on should Onionskin be killed meanwhile", named(*.nr)
+    )]
+    NoWayBack {
+        /// The number of the call.
+        nr: u32,
+        /// The error.
+        errno: Errno,
+    },
     /// The filters are not known.
     #[error("the target's seccomp filters can't be read ({0}); it takes CAP_SYS_ADMIN")]
     Unreadable(Errno),
@@ -115,9 +148,6 @@ fn named(nr: u32) -> String {
     };
     name.to_owned()
 }
-
-/// What users can do about a [`Plan::Never`].
-pub const NEVER_ADVICE: &str = "use --strategy freeze, which injects nothing";
 
 /// What to do about a set of calls that all have to be injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,18 +181,39 @@ impl Plan {
     }
 
     fn for_call(restriction: &Restriction, call: &Call) -> Self {
-        let nr = call.data.nr;
-        match restriction.verdict(&call.data) {
-            Ok(Verdict::Allow | Verdict::Log) => Self::Inject,
-            Ok(Verdict::Errno(errno)) => match call.need {
+        let verdicts = match restriction.foresee(&call.data) {
+            Ok(verdicts) => verdicts,
+            Err(reason) => return Self::Never(reason),
+        };
+        let nr = call.data.nr().unwrap_or(u32::MAX);
+        let plans = verdicts.iter().map(|&verdict| match verdict {
+            Verdict::Allow | Verdict::Log => Self::Inject,
+            Verdict::Errno(errno) => match call.need {
                 Need::Success => Self::InjectSuspended(errno),
                 Need::MayFail => Self::Inject,
+                Need::LetThrough => Self::Never(Reason::NoWayBack { nr, errno }),
             },
-            Ok(Verdict::Trap(_)) => Self::Never(Reason::Trap { nr }),
-            Ok(Verdict::UserNotification) => Self::Never(Reason::Supervisor { nr }),
-            Ok(Verdict::Trace(_)) => Self::Never(Reason::Tracer { nr }),
-            Ok(Verdict::KillProcess | Verdict::KillThread) => Self::Never(Reason::Kill { nr }),
-            Err(reason) => Self::Never(reason),
+            Verdict::Trap(_) => Self::Never(Reason::Trap { nr }),
+            Verdict::UserNotification => Self::Never(Reason::Supervisor { nr }),
+            Verdict::Trace(_) => Self::Never(Reason::Tracer { nr }),
+            Verdict::KillProcess | Verdict::KillThread => Self::Never(Reason::Kill { nr }),
+        });
+        let plans: Vec<Self> = plans.collect();
+        let worst = plans.iter().copied().max_by_key(Self::severity);
+        match worst.expect("something happens to a call") {
+            Self::Never(_) if plans.iter().any(|plan| plan.severity() < 2) => {
+                Self::Never(Reason::Depends { nr })
+            }
+            worst => worst,
+        }
+    }
+
+    /// The higher, the worse.
+    fn severity(&self) -> u8 {
+        match self {
+            Self::Inject => 0,
+            Self::InjectSuspended(_) => 1,
+            Self::Never(_) => 2,
         }
     }
 }

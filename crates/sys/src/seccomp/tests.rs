@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use space::Errno;
 
 use super::generate::Random;
-use super::opcode::{ADD, DIV, JA, JEQ, LD_ABS, LD_MEM, LDX_IMM, RET_A, RET_K, SOURCE_X, ST};
+use super::opcode::{ADD, DIV, JA, JEQ, LD_ABS, LD_MEM, LDX_IMM, RET_A, RET_K, SOURCE_X, ST, TAX};
 use super::*;
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -175,7 +175,7 @@ fn programs_that_the_kernel_refuses_are_refused() {
 #[test]
 fn a_plan_follows_the_worst_call() {
     let need = |nr, need| Call {
-        data: call(nr),
+        data: call(nr).into(),
         need,
     };
     let calls = [
@@ -210,7 +210,7 @@ fn strict_mode_and_unknown_filters_are_left_alone() {
         Plan::decide(
             restriction,
             &[Call {
-                data: call(number),
+                data: call(number).into(),
                 need: Need::MayFail,
             }],
         )
@@ -235,7 +235,113 @@ fn strict_mode_and_unknown_filters_are_left_alone() {
     );
 }
 
+#[test]
+fn what_a_filter_may_do_with_what_is_not_known_is_all_foreseen() {
+    /// Kills the call where the low half of its first argument is not 0.
+    fn only_zero() -> Filter {
+        let program = vec![
+            op(LD_ABS, 16),
+            BpfInstruction {
+                code: JEQ,
+                jt: 0,
+                jf: 1,
+                k: 0,
+            },
+            op(RET_K, ALLOW),
+            op(RET_K, 0),
+        ];
+        Filter::new(program).unwrap()
+    }
+    let known = Foreseen::from(call(3));
+    let filters = [only_zero()];
+    assert_eq!(foresee(&filters, &known), [Verdict::Allow]);
+    assert_eq!(foresee(&filters, &known.with_any(1)), [Verdict::Allow]);
+    assert_eq!(foresee(&filters, &known.from_anywhere()), [Verdict::Allow]);
+    let both = foresee(&filters, &known.with_any_low_half(0));
+    assert!(both.contains(&Verdict::Allow) && both.contains(&Verdict::KillThread));
+
+    let plan = |data, filters: &[Filter]| {
+        let need = Need::MayFail;
+        let restriction = Restriction::Filters(filters.to_vec());
+        Plan::decide(&restriction, &[Call { data, need }])
+    };
+    let unknown = known.with_any_low_half(0);
+    assert_eq!(plan(known, &filters), Plan::Inject);
+    let depends = Plan::Never(Reason::Depends { nr: 3 });
+    assert_eq!(plan(unknown, &filters), depends);
+    // Another filter's error keeps the call from being ended only where it is the stricter.
+    let with_error = [only_zero(), returns(ERRNO | 1)];
+    assert_eq!(plan(unknown, &with_error), depends);
+    let dead = Plan::Never(Reason::Kill { nr: 3 });
+    assert_eq!(plan(unknown, &[only_zero(), returns(0)]), dead);
+
+    // The high half is known to be zero; a value that is not known may be any.
+    let high = Filter::new(vec![op(LD_ABS, 20), op(RET_A, 0)]).unwrap();
+    assert_eq!(foresee(&[high], &unknown), [Verdict::KillThread]);
+    let low = Filter::new(vec![op(LD_ABS, 16), op(RET_A, 0)]).unwrap();
+    assert!(foresee(&[low], &unknown).contains(&Verdict::KillProcess));
+    let divided = vec![
+        op(LD_ABS, 16),
+        op(TAX, 0),
+        op(DIV | SOURCE_X, 0),
+        op(RET_K, ALLOW),
+    ];
+    let divided = foresee(&[Filter::new(divided).unwrap()], &unknown);
+    assert!(divided.contains(&Verdict::KillThread) && divided.contains(&Verdict::Allow));
+}
+
+#[test]
+fn the_way_back_must_be_let_through_by_the_filters_themselves() {
+    let plan = |value| {
+        let restriction = Restriction::Filters(vec![only_for(15, value)]);
+        let (data, need) = (call(15).into(), Need::LetThrough);
+        Plan::decide(&restriction, &[Call { data, need }])
+    };
+    assert_eq!(plan(ALLOW), Plan::Inject);
+    assert_eq!(plan(0), Plan::Never(Reason::Kill { nr: 15 }));
+    let (nr, errno) = (15, Errno::EPERM);
+    let no_way = Reason::NoWayBack { nr, errno };
+    assert_eq!(plan(ERRNO | 1), Plan::Never(no_way));
+    assert!(no_way.to_string().contains("answer the system call"));
+    assert!(!no_way.to_string().contains("kill it"));
+}
+
 proptest! {
+    /// Whatever the words that were not known turn out to be, what the filters do was foreseen.
+    #[test]
+    fn what_happens_was_foreseen(seed in any::<u64>(), hidden in any::<u8>()) {
+        let mut random = Random(seed);
+        let filters: Vec<Filter> = (0..=random.below(2))
+            .map(|_| Filter::new(random.program(false)).unwrap())
+            .collect();
+        let one = random.data(1);
+        let mut foreseen = Foreseen::from(one);
+        let is_hidden = |bit: usize| hidden >> bit & 1 != 0;
+        for argument in (0..6).filter(|&argument| is_hidden(argument)) {
+            foreseen = foreseen.with_any(argument);
+        }
+        if is_hidden(6) {
+            foreseen = foreseen.from_anywhere();
+        }
+        for _ in 0..32 {
+            let mut other = random.data(1);
+            for argument in (0..6).filter(|&argument| !is_hidden(argument)) {
+                other.args[argument] = one.args[argument];
+            }
+            if !is_hidden(6) {
+                other.instruction_pointer = one.instruction_pointer;
+            }
+            let happens = evaluate(&filters, &other);
+            let expected = foresee(&filters, &foreseen);
+            // A value that hangs on what is hidden stands for the best and the worst.
+            let any = expected.contains(&Verdict::KillProcess);
+            prop_assert!(any || expected.contains(&happens), "{:?} of {:?}", happens, expected);
+        }
+        if hidden & 0x7f == 0 {
+            prop_assert_eq!(foresee(&filters, &foreseen).len(), 1);
+        }
+    }
+
     /// Whatever the bytes, the answer is an error or a filter that runs to an end.
     #[test]
     fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {

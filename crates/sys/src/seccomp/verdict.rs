@@ -3,7 +3,8 @@
 use space::Errno;
 
 use super::filter::Filter;
-use super::interpret;
+use super::foreseen::Foreseen;
+use super::interpret::{self, ALLOW};
 
 /// What a filter sees of a call: `struct seccomp_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,11 @@ pub enum Verdict {
 const ERRNO_MAX: u16 = 4095;
 
 impl Verdict {
+    /// Tells whether the call is made.
+    pub fn lets_through(self) -> bool {
+        matches!(self, Self::Allow | Self::Log)
+    }
+
     /// Reads the value that a filter returned.
     fn from_value(value: u32) -> Self {
         let [.., high0, high1] = value.to_le_bytes();
@@ -99,19 +105,36 @@ impl Verdict {
 ///
 /// The action of the lowest value wins, `KILL_PROCESS` being negative; of two filters with the
 /// same action, the newer. Without any filter the call is made.
+///
+/// # Panics
+///
+/// Never: of a call that is known there is one verdict.
 pub fn evaluate(filters: &[Filter], data: &SeccompData) -> Verdict {
-    const ALLOW: u32 = 0x7fff_0000;
-    let action = |value: u32| (value & 0xffff_0000).cast_signed();
-    let winner = filters
+    let verdicts = foresee(filters, &Foreseen::from(*data));
+    *verdicts.first().expect("a filter returns something")
+}
+
+/// Tells everything that the kernel may do with a call of which not all is known, under these
+/// filters, the oldest first. What is not among the answers can't happen; what is among them may be
+/// more than can.
+pub fn foresee(filters: &[Filter], data: &Foreseen) -> Vec<Verdict> {
+    let action = |value: &u32| (value & 0xffff_0000).cast_signed();
+    let mildest = |values: &[u32]| values.iter().map(action).max();
+    let winners = filters
         .iter()
         .rev()
-        .map(|filter| interpret::run(filter, data))
-        .fold(ALLOW, |winner, value| {
-            if action(value) < action(winner) {
-                value
-            } else {
-                winner
-            }
+        .fold(vec![ALLOW], |mut winners, older| {
+            let mut values = interpret::run(older, data);
+            let (above, from) = (mildest(&winners), mildest(&values));
+            // Each wins if the other filters' answer may be one that it wins over.
+            values.retain(|value| Some(action(value)) < above);
+            winners.retain(|winner| Some(action(winner)) <= from);
+            winners.extend(values);
+            winners.sort_unstable();
+            winners.dedup();
+            winners
         });
-    Verdict::from_value(winner)
+    let mut verdicts: Vec<Verdict> = winners.into_iter().map(Verdict::from_value).collect();
+    verdicts.dedup();
+    verdicts
 }
