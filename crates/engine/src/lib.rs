@@ -7,7 +7,7 @@
 //! * [`Tracker`] keeps what is known of the target from one look to the next: what is tracked,
 //!   and which pages' contents are with the sink already.
 //! * [`take`] takes one snapshot: rounds while the target runs, one freeze, and the rest after it.
-//! * [`Watcher`] tells which pages are written, and reads none.
+//! * [`Watcher`] tells which pages are written, and reads none but a small sample.
 //! * [`Costs`] remembers what stopping, scanning, copying and forking cost, and forecasts a freeze;
 //!   [`auto`] does so for a process of which only the pace of its writes is known.
 //!
@@ -28,7 +28,7 @@ mod track;
 pub use clock::Clock;
 pub use select::{Class, Part, Selection, select};
 pub use snapshot::{
-    Costs, Doubt, Event, Forecast, FreezeTimes, Load, Observer, Options, Outlook, Pace, Round,
-    Silent, SnapshotError, Stay, Strategy, Taken, Verified, Verifier, Verify, auto, take,
+    Costs, Doubt, Event, Forecast, Forks, FreezeTimes, Load, Observer, Options, Outlook, Pace,
+    Round, Silent, SnapshotError, Stay, Strategy, Taken, Verified, Verifier, Verify, auto, take,
 };
 pub use track::{Activity, MappingActivity, Tracker, WatchError, Watched, Watcher};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Activity, Costs, Outlook, Pace, WatchError, Watched, Watcher};
+use engine::{Activity, Forks, Outlook, WatchError, Watched, Watcher};
 use space::{AddressSpace, Mapping, Protection, Sharing};
 use sys::{Target, TrackError, TrackWish};
 
@@ -22,7 +22,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub struct Watch {
     target: Target,
     watcher: Watcher,
-    costs: Costs,
+    forks: Forks,
     clock: Clock,
     program: String,
 }
@@ -47,11 +47,15 @@ impl Watch {
             .link("exe")
             .or_else(|_| process.stat().map(|stat| stat.name))
             .map_err(|source| Error::Process { pid, source })?;
-        let costs = Costs::new(target.page_size());
+        // A filter that comes later is not seen: then a snapshot finds another way.
+        let forks = match target.could_fork(STOP_LIMIT) {
+            Ok(()) => Forks::Possible,
+            Err(_) => Forks::Impossible,
+        };
         Ok(Self {
             target,
             watcher: Watcher::new(),
-            costs,
+            forks,
             clock: Clock::start(),
             program,
         })
@@ -86,7 +90,9 @@ impl Watch {
         Ok(self.report(&activity))
     }
 
-    fn report(&self, activity: &Activity) -> WatchInterval {
+    fn report(&mut self, activity: &Activity) -> WatchInterval {
+        let stops = self.target.take_stops();
+        let others: Duration = stops.iter().map(|stop| stop.length).sum();
         let page_size = self.target.page_size().bytes();
         let seconds = activity.elapsed.as_secs_f64();
         let rate = |pages: u64| {
@@ -109,12 +115,12 @@ impl Watch {
                 space::Tracking::SoftDirty => TrackingMode::SoftDirty,
                 space::Tracking::WriteProtect | space::Tracking::None => TrackingMode::WriteProtect,
             },
-            stopped_ms: millis(activity.stopped),
+            stopped_ms: millis(activity.stopped + others),
             page_size,
             written_pages,
             written_bytes_per_s: rate(written_pages),
             resident_pages: sum(|mapping| mapping.present.0),
-            forecast: forecast(activity, &self.costs),
+            forecast: self.forecast(activity),
             mappings: activity
                 .mappings
                 .iter()
@@ -133,22 +139,23 @@ impl Watch {
                 .collect(),
         }
     }
-}
 
-/// What a snapshot would do now, by the rules that snapshots are taken by.
-fn forecast(activity: &Activity, costs: &Costs) -> Forecast {
-    let pace = Pace {
-        written: activity.load.changed,
-        elapsed: activity.elapsed,
-    };
-    let Outlook { strategy, forecast } = engine::auto(&activity.load, pace, costs);
-    Forecast {
-        strategy: crate::snapshot::strategy(strategy),
-        freeze_ms: FreezeForecast {
-            precopy: Some(millis(forecast.precopy)),
-            fork: Some(millis(forecast.fork)),
-            freeze: Some(millis(forecast.freeze)),
-        },
+    /// What a snapshot would do now, by the rules that snapshots are taken by.
+    fn forecast(&self, activity: &Activity) -> Forecast {
+        let size = self.target.page_size();
+        let Outlook { strategy, forecast } = self.watcher.outlook(activity, size, self.forks);
+        let fork = match self.forks {
+            Forks::Possible => Some(millis(forecast.fork)),
+            Forks::Impossible => None,
+        };
+        Forecast {
+            strategy: crate::snapshot::strategy(strategy),
+            freeze_ms: FreezeForecast {
+                precopy: Some(millis(forecast.precopy)),
+                fork,
+                freeze: Some(millis(forecast.freeze)),
+            },
+        }
     }
 }
 

@@ -137,6 +137,15 @@ impl Costs {
         follow(&mut self.copy_byte_ns, took, exact(bytes.0), 250e3, DEARER);
     }
 
+    /// Takes over what copying a sample took: unlike a copy in a freeze, it had nothing to wait for,
+    /// and there is no other measurement to hold it against.
+    pub(crate) fn sampled(&mut self, bytes: ByteLen, took: Duration) {
+        const ENOUGH: u64 = 1 << 20;
+        if bytes.0 >= ENOUGH {
+            self.copy_byte_ns = took.as_secs_f64() * 1e9 / exact(bytes.0);
+        }
+    }
+
     pub(crate) fn pumped(&mut self, bytes: ByteLen, took: Duration) {
         follow(&mut self.pump_byte_ns, took, exact(bytes.0), 4e6, DEARER);
     }

@@ -18,6 +18,6 @@ pub use doubts::Doubt;
 pub use error::SnapshotError;
 pub use observe::{Event, Observer, Silent, Verifier};
 pub use options::{Options, Stay, Strategy, Verify};
-pub use outlook::{Outlook, Pace, auto};
+pub use outlook::{Forks, Outlook, Pace, auto};
 pub use take::take;
 pub use taken::{FreezeTimes, Round, Taken, Verified};

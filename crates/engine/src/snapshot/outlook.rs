@@ -28,23 +28,35 @@ impl Pace {
     }
 }
 
+/// Whether the process could be made to fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forks {
+    /// Nothing is known to speak against it.
+    Possible,
+    /// It can't be: `auto` does without.
+    Impossible,
+}
+
 /// What `auto` would do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outlook {
     /// The strategy that it would come to.
     pub strategy: Strategy,
-    /// The freeze of each strategy.
+    /// The freeze of each strategy; that of a fork as if there could be one.
     pub forecast: Forecast,
 }
 
 /// Forecasts a snapshot of a process of which nothing is copied yet, by the rules that snapshots
 /// are taken by: rounds while they help, and then the choice of [`Strategy::Auto`]. `load` tells
 /// which memory there is; what rounds would leave of it follows from `pace`.
-pub fn auto(load: &Load, pace: Pace, costs: &Costs) -> Outlook {
+pub fn auto(load: &Load, pace: Pace, costs: &Costs, forks: Forks) -> Outlook {
     let left = left_by_rounds(load, pace, costs, &Options::default());
     let chosen = choose(&Terms {
         strategy: Strategy::Auto,
-        forking: Forking::Possible,
+        forking: match forks {
+            Forks::Possible => Forking::Possible,
+            Forks::Impossible => Forking::Failed,
+        },
         load: &left,
         costs,
         spent: costs.before_choice(&left),
@@ -131,13 +143,15 @@ mod tests {
 
     #[test]
     fn auto_copies_of_a_quiet_process_and_forks_a_busy_one() {
-        let quiet = auto(&load(), pace(100), &costs());
+        let quiet = auto(&load(), pace(100), &costs(), Forks::Possible);
         assert_eq!(quiet.strategy, Strategy::Precopy);
         assert!(quiet.forecast.precopy < quiet.forecast.fork);
-        let busy = auto(&load(), pace(10_000), &costs());
+        let busy = auto(&load(), pace(10_000), &costs(), Forks::Possible);
         assert_eq!(busy.strategy, Strategy::Fork);
         assert!(busy.forecast.fork < busy.forecast.precopy);
         // What it writes does not change what stopping and copying all of it takes.
         assert_eq!(quiet.forecast.freeze, busy.forecast.freeze);
+        let alone = auto(&load(), pace(10_000), &costs(), Forks::Impossible);
+        assert_eq!(alone.strategy, Strategy::Precopy);
     }
 }

@@ -1,10 +1,11 @@
-//! Watching: which pages are written, and how many there are. Nothing is read.
+//! Watching: which pages are written, and how many there are. But for one sample, which tells what
+//! reading takes here, nothing is read.
 
 use std::time::Duration;
 
 use space::{
     AddressSpace, Errno, Freeze, Mapping, MappingFlags, PageCount, PageFlags, PageRange, PageRun,
-    RangeSet, Rearm, Scan, Sharing, Tracking,
+    PageSize, RangeSet, Rearm, Scan, Sharing, Tracking,
 };
 
 use super::Tracker;
@@ -12,7 +13,8 @@ use super::continuity::within;
 use super::look::{THERE, collect};
 use super::round::{rearm, restrict};
 use super::tracker::Wish;
-use crate::{Class, Clock, Load, Selection};
+use crate::carry::timed;
+use crate::{Class, Clock, Costs, Forks, Load, Outlook, Pace, Selection, auto};
 
 /// Whether writes to a mapping are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,8 @@ pub struct Activity {
     pub elapsed: Duration,
     /// Every mapping, sorted by address.
     pub mappings: Vec<MappingActivity>,
-    /// How long the tasks stood still for it; zero unless soft-dirty bits are used.
+    /// How long the tasks stood still for the look; zero unless soft-dirty bits are used. Stops to
+    /// register new mappings are the address space's own, and not counted here.
     pub stopped: Duration,
     /// What a freeze would have to deal with now, if everything had been copied at the start of
     /// the interval; [`auto`](crate::auto) tells what rounds would leave of it.
@@ -87,9 +90,11 @@ impl WatchError {
 /// Watches which pages of a process are written, interval by interval.
 #[derive(Debug, Default)]
 pub struct Watcher {
-    tracker: Tracker,
+    pub(super) tracker: Tracker,
     /// When the last interval ended.
     before: Option<Duration>,
+    /// What looking and copying take here, as measured; nothing before the first look.
+    costs: Option<Costs>,
 }
 
 /// What one interval's scans found.
@@ -126,17 +131,18 @@ impl Watcher {
         let (seen, now, stopped) = match space.tracking() {
             Tracking::None => return Err(WatchError::NoTracking),
             Tracking::WriteProtect => {
-                let seen = self.look(space).map_err(WatchError::look)?;
+                let seen = self.look(space, clock).map_err(WatchError::look)?;
                 (seen, clock.now(), Duration::ZERO)
             }
             Tracking::SoftDirty => {
                 let began = clock.now();
-                space.stop(limit).map_err(|errno| match errno {
+                let took = space.stop(limit).map_err(|errno| match errno {
                     Errno::ESRCH => WatchError::Gone,
                     _ => WatchError::Stop(errno),
                 })?;
                 space.hold(limit);
-                let seen = self.look(space);
+                self.costs(space.page_size()).stopped(took);
+                let seen = self.look(space, clock);
                 if let Err(errno) = space.resume() {
                     // Writes between reading and clearing the bits went unseen.
                     self.before = None;
@@ -150,7 +156,11 @@ impl Watcher {
         let elapsed = self
             .before
             .map_or(Duration::ZERO, |before| now.saturating_sub(before));
-        self.before = Some(now);
+        let first = self.before.replace(now).is_none();
+        if first {
+            // A forecast is worth less without, and that is all.
+            _ = self.sample(space, clock);
+        }
         let shift = space.page_size().shift();
         let mappings = self.by_mapping(&seen, shift);
         Ok(Activity {
@@ -161,7 +171,22 @@ impl Watcher {
         })
     }
 
-    fn look<S: AddressSpace>(&mut self, space: &mut S) -> Result<Seen, Errno> {
+    /// Forecasts a snapshot that is taken now, as [`auto`](crate::auto) does, from what looking and
+    /// copying take here. Nobody has forked the process: what that takes is a rough guess.
+    pub fn outlook(&self, activity: &Activity, page_size: PageSize, forks: Forks) -> Outlook {
+        let pace = Pace {
+            written: activity.load.changed,
+            elapsed: activity.elapsed,
+        };
+        let costs = self.costs.unwrap_or_else(|| Costs::new(page_size));
+        auto(&activity.load, pace, &costs, forks)
+    }
+
+    pub(super) fn costs(&mut self, page_size: PageSize) -> &mut Costs {
+        self.costs.get_or_insert_with(|| Costs::new(page_size))
+    }
+
+    fn look<S: AddressSpace, C: Clock>(&mut self, space: &mut S, clock: &C) -> Result<Seen, Errno> {
         let nothing = RangeSet::new();
         self.tracker
             .refresh(space, Selection::All, &nothing, Wish::Any)?;
@@ -174,7 +199,12 @@ impl Watcher {
                 return Err(errno);
             }
         };
-        let runs = self.present(space)?;
+        let (took, runs) = timed(clock, || self.present(space));
+        let runs = runs?;
+        let there = collect(&runs, |_| true);
+        let page_size = space.page_size();
+        let pages = PageCount(there.len().0 >> page_size.shift());
+        self.costs(page_size).looked(pages, took);
         if tracking == Tracking::WriteProtect {
             let untracked = collect(&runs, |flags| !flags.contains(PageFlags::TRACKED));
             let lost = self.lost(&untracked);
@@ -187,7 +217,7 @@ impl Watcher {
         };
         Ok(Seen {
             written,
-            present: collect(&runs, |_| true),
+            present: there,
         })
     }
 

@@ -9,6 +9,7 @@ mod activity;
 mod continuity;
 mod look;
 mod round;
+mod sample;
 mod sorted;
 mod tracker;
 

@@ -18,7 +18,8 @@ pub struct WatchInterval {
     pub program: String,
     /// How writes are seen.
     pub tracking: TrackingMode,
-    /// How long the process stood still for the look, in milliseconds; 0 with write protection.
+    /// How long the process stood still since the last interval, in milliseconds: for the look (with
+    /// soft-dirty bits), to register new mappings (with write protection), and at first for attaching.
     pub stopped_ms: f64,
     /// The size of a base page, in bytes.
     pub page_size: u64,
@@ -38,7 +39,8 @@ pub struct WatchInterval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrackingMode {
-    /// Asynchronous write protection (`UFFD_FEATURE_WP_ASYNC`): the process never waits.
+    /// Asynchronous write protection (`UFFD_FEATURE_WP_ASYNC`): the process never waits
+    /// for a look, and is stopped for a moment where it has new mappings.
     WriteProtect,
     /// Soft-dirty bits: the process is stopped for each look.
     SoftDirty,
@@ -54,7 +56,9 @@ impl TrackingMode {
     }
 }
 
-/// The freeze that a snapshot would need.
+/// The freeze that a snapshot would need: a forecast from what looking took here and what a sample
+/// of the memory took to copy. Stopping and forking are not tried, so that these parts are typical
+/// values of a small machine.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// The strategy that `auto` would choose.
@@ -63,7 +67,7 @@ pub struct Forecast {
     pub freeze_ms: FreezeForecast,
 }
 
-/// Milliseconds of freeze for each strategy; `None` where it does not work here.
+/// Milliseconds of freeze for each strategy; `None` where it does not work for this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FreezeForecast {
     /// With rounds before.

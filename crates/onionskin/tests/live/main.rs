@@ -24,3 +24,4 @@ mod special;
 mod strict;
 mod stuck_store;
 mod transparent;
+mod watch;

@@ -90,7 +90,9 @@ pub enum TrackError {
     Inject(#[from] InjectError),
     /// Its kernel has no way.
     #[error(
-        "this kernel has neither asynchronous write protection with PAGEMAP_SCAN (Linux 6.7) nor soft-dirty bits"
+        "this kernel has neither asynchronous write protection with PAGEMAP_SCAN nor soft-dirty bits: \
+         boot Linux 6.7 or newer with CONFIG_USERFAULTFD, or one with CONFIG_MEM_SOFT_DIRTY \
+         (`onionskin doctor` shows what is there)"
     )]
     NoWay,
     /// Soft-dirty bits were asked for.

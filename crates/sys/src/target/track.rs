@@ -95,6 +95,28 @@ impl Target {
         Ok(answer.map_err(InjectError::from)?)
     }
 
+    /// Tells whether the process could be made to fork, as far as that is known without trying. This
+    /// stops it for a moment where its filters have to be read, or where it could not be made to call
+    /// anything so far.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
+    pub fn could_fork(&mut self, limit: Duration) -> Result<(), TrackError> {
+        self.find_gadgets()?;
+        let called = matches!(self.track, Track::WriteProtect(_));
+        if called && !crate::task::proc::is_filtered(self.pid) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let answer = self.could_inject(limit);
+        self.stops.push(StopLength {
+            why: "filters".into(),
+            length: begun.elapsed(),
+        });
+        Ok(answer?.fork?)
+    }
+
     /// Has the process make a userfaultfd, takes it over and closes the process's own.
     fn write_protect(&mut self, limit: Duration) -> Result<WriteProtect, TrackError> {
         self.refresh().map_err(|errno| TrackError::Failed {

@@ -64,7 +64,7 @@ fn header(interval: &WatchInterval, state: &State) -> Paragraph<'static> {
         Span::styled(format!("  {}", clock(interval.t_ms / 1000.0)), DIM),
     ];
     if interval.stopped_ms > 0.0 {
-        let text = format!("  stopped {} for this look", millis(interval.stopped_ms));
+        let text = format!("  stopped {} in this interval", millis(interval.stopped_ms));
         first.push(Span::styled(text, Style::new().fg(Color::Yellow)));
     }
     if state.paused() {
