@@ -380,7 +380,7 @@ pub(crate) struct OracleRun {
     #[arg(long, value_name = "S")]
     pub(crate) seconds: Option<u64>,
     /// Stop after this many programs that diverge.
-    #[arg(long, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) divergences: Option<u64>,
     /// What the programs are drawn from. [default: another each time, and printed]
     #[arg(long)]

@@ -10,7 +10,7 @@ use crate::arch::may_wait;
 /// Only then they are stopped before the others ([`Stopped`](super::Stopped)), and looking for them
 /// is worth the time: some 20 µs for each task.
 #[derive(Debug, Default)]
-pub(super) struct Waiters(BTreeSet<u32>);
+pub(crate) struct Waiters(BTreeSet<u32>);
 
 impl Waiters {
     /// Looks for them. What begins to wait afterwards is not among them, and what a filter or the
