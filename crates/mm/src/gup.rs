@@ -69,7 +69,7 @@ pub(crate) fn copy_in(
     Ok(())
 }
 
-/// `copy_to_user`: writes to a program's memory on its behalf; returns how many bytes were written.
+/// `copy_to_user`: copies `len` bytes of a frame to a program's memory on its behalf.
 ///
 /// # Errors
 ///
@@ -80,18 +80,17 @@ pub(crate) fn copy_out(
     mm: &mut Mm,
     tid: Tid,
     addr: u64,
-    bytes: &[u8],
+    (from, start, len): (Pfn, usize, usize),
 ) -> Result<(), (usize, Stop)> {
-    let page_size = world.frames.page_size();
     let mut done = 0;
-    while done < bytes.len() {
+    while done < len {
         let at = addr.wrapping_add(u64::try_from(done).expect("a length fits"));
         let pfn =
             reach_by_kernel(world, mm, tid, at, Kind::Store).map_err(|trap| (done, trap.into()))?;
-        let (offset, len) = within_page(world, at, bytes.len() - done);
-        let content = &mut world.frames.frame_mut(pfn).content;
-        content.write(offset, &bytes[done..done + len], page_size);
-        done += len;
+        let (offset, count) = within_page(world, at, len - done);
+        let frames = &mut world.frames;
+        frames.copy_bytes((from, start + done), (pfn, offset), count);
+        done += count;
     }
     Ok(())
 }

@@ -52,11 +52,9 @@ pub(super) fn read(
             Piece::Part(copied) => copied,
             _ => 0,
         };
-        let mut bytes = vec![0; chars - before];
-        let content = &world.frames.frame(buffer.pfn).content;
-        content.read(buffer.offset + before, &mut bytes);
+        let from = (buffer.pfn, buffer.offset + before, chars - before);
         let at = addr.wrapping_add(moved.done + wide(before));
-        match gup::copy_out(world, mm, tid, at, &bytes) {
+        match gup::copy_out(world, mm, tid, at, from) {
             Ok(()) => {}
             Err((copied, stop @ Stop::Blocked(_))) => {
                 moved.piece = Piece::Part(before + copied);

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use space::Errno;
 
-use super::rw::{checked_buffer, copy_some, narrow, wide};
+use super::rw::{checked_buffer, copy_to_frame, narrow, wide};
 use crate::access::within_page;
 use crate::folio::Pfn;
 use crate::gup::{self, Foll};
@@ -257,17 +257,12 @@ impl Machine {
             let Some(own) = call.local.next(wide(room)) else {
                 return Ok(());
             };
-            let mut bytes = vec![0; narrow(own.len)];
+            let piece = (pfn, offset, narrow(own.len));
             let (copied, stop) = if call.writes {
-                let (copied, stop) = copy_some(world, &mut process.mm, tid, own.base, &mut bytes);
-                let content = &mut world.frames.frame_mut(pfn).content;
-                content.write(offset, &bytes[..copied], page_size);
-                (copied, stop)
+                copy_to_frame(world, &mut process.mm, tid, own.base, piece)
             } else {
-                let content = &world.frames.frame(pfn).content;
-                content.read(offset, &mut bytes);
-                match gup::copy_out(world, &mut process.mm, tid, own.base, &bytes) {
-                    Ok(()) => (bytes.len(), None),
+                match gup::copy_out(world, &mut process.mm, tid, own.base, piece) {
+                    Ok(()) => (piece.2, None),
                     Err((copied, stop)) => (copied, Some(stop)),
                 }
             };

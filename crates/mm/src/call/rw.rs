@@ -192,11 +192,9 @@ fn read_file(
                 Err(errno) => return Err(errno.into()),
             },
         };
-        let mut bytes = vec![0; narrow(end - moved.done)];
         let in_page = (offset + moved.done) & (page_size - 1);
-        let content = &world.frames.frame(pfn).content;
-        content.read(narrow(in_page), &mut bytes);
-        let copied = gup::copy_out(world, mm, tid, addr + moved.done, &bytes);
+        let from = (pfn, narrow(in_page), narrow(end - moved.done));
+        let copied = gup::copy_out(world, mm, tid, addr + moved.done, from);
         moved.done = match copied {
             Ok(()) => end,
             Err((copied, _)) => moved.done + wide(copied),
@@ -268,11 +266,8 @@ fn write_file(
             Ok(pfn) => pfn,
             Err(errno) => return ends(moved.done, errno.into()),
         };
-        let mut bytes = vec![0; narrow(chunk)];
-        let copied = copy_without_faults(world, mm, from, &mut bytes);
-        let size = world.frames.page_size();
-        let content = &mut world.frames.frame_mut(pfn).content;
-        content.write(narrow(in_page), &bytes[..copied], size);
+        let to = (pfn, narrow(in_page), narrow(chunk));
+        let copied = copy_without_faults(world, mm, from, to);
         // shmem_write_end
         world.frames.folio_mut(pfn).flags |= FolioFlags::DIRTY;
         let copied = wide(copied);
@@ -328,21 +323,49 @@ fn touch(
     Ok(())
 }
 
-/// `copy_folio_from_iter_atomic`: copies bytes of a program as far as its pages are there; returns how
-/// many.
-fn copy_without_faults(world: &World, mm: &mut Mm, addr: u64, buf: &mut [u8]) -> usize {
+/// `copy_folio_from_iter_atomic`: copies bytes of a program to a frame as far as its pages are there;
+/// returns how many.
+fn copy_without_faults(
+    world: &mut World,
+    mm: &mut Mm,
+    addr: u64,
+    (to, start, len): (Pfn, usize, usize),
+) -> usize {
     let mut done = 0;
-    while done < buf.len() {
+    while done < len {
         let at = addr + wide(done);
         let Some(pfn) = readable(world, mm, at) else {
             break;
         };
-        let (offset, len) = within_page(world, at, buf.len() - done);
-        let content = &world.frames.frame(pfn).content;
-        content.read(offset, &mut buf[done..done + len]);
-        done += len;
+        let (offset, count) = within_page(world, at, len - done);
+        let frames = &mut world.frames;
+        frames.copy_bytes((pfn, offset), (to, start + done), count);
+        done += count;
     }
     done
+}
+
+/// `copy_page_from_iter` to a frame, until an access ends otherwise; returns how many bytes, and how.
+pub(super) fn copy_to_frame(
+    world: &mut World,
+    mm: &mut Mm,
+    tid: Tid,
+    addr: u64,
+    (to, start, len): (Pfn, usize, usize),
+) -> (usize, Option<Stop>) {
+    let mut done = 0;
+    while done < len {
+        let at = addr + wide(done);
+        let pfn = match reach_by_kernel(world, mm, tid, at, Kind::Load) {
+            Ok(pfn) => pfn,
+            Err(trap) => return (done, Some(trap.into())),
+        };
+        let (offset, count) = within_page(world, at, len - done);
+        let frames = &mut world.frames;
+        frames.copy_bytes((pfn, offset), (to, start + done), count);
+        done += count;
+    }
+    (done, None)
 }
 
 /// Copies bytes of a program until an access to it ends otherwise; returns how many, and how.

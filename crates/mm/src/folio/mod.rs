@@ -217,6 +217,26 @@ impl Frames {
         self.in_use
     }
 
+    /// Copies bytes of a frame to another one, or within it, from the first to the last one: what was
+    /// copied onto bytes that are still to be read is copied again (`rep movsb` of `copy_user_generic`).
+    pub(crate) fn copy_bytes(
+        &mut self,
+        (from, start): (Pfn, usize),
+        (to, target): (Pfn, usize),
+        len: usize,
+    ) {
+        let mut bytes = vec![0; len];
+        self.frame(from).content.read(start, &mut bytes);
+        if from == to && start < target {
+            let distance = target - start;
+            for at in distance..len {
+                bytes[at] = bytes[at - distance];
+            }
+        }
+        let size = self.page_size;
+        self.frame_mut(to).content.write(target, &bytes, size);
+    }
+
     /// Tells whether a folio of more than one frame was ever made.
     pub fn had_huge(&self) -> bool {
         self.had_huge
