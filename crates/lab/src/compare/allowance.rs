@@ -40,9 +40,9 @@ const LANE_ORDER: Allowance = Allowance {
     name: "lane-order",
     reason: "of threads that one step lets go on, the scheduler runs any first: that decides whose fault is \
              told first, and who of two comes first to the same memory. Counted where it was not the \
-             lane with the lower number",
-    source: "6.18 fs/userfaultfd.c wake_userfault, handle_userfault (fault_pending_wqh is first in, first \
-             out), kernel/sched/fair.c",
+             one that fell asleep last",
+    source: "6.18 fs/userfaultfd.c __wake_userfault, handle_userfault (__add_wait_queue puts it first), \
+             kernel/sched/fair.c",
 };
 
 /// The allowances with how often each was needed.

@@ -142,7 +142,7 @@ impl Model {
     }
 
     /// As [`new`](Self::new), told which lane comes first where a step lets several go on: the
-    /// choices in their order, 0 for the lane with the lowest number.
+    /// choices in their order, 0 for the lane that fell asleep last.
     pub fn with_turns(
         profile: Profile,
         geometry: Geometry,

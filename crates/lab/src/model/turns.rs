@@ -1,13 +1,13 @@
 //! Lanes that go on: whose turn it is, where a step lets several of them.
 //!
-//! The scheduler chooses, and what they do to the same memory shows who came first. The model takes them
-//! in the order of their lanes unless it is told otherwise, and notes each choice, so that another order
-//! can be tried.
+//! The scheduler chooses, and what they do to the same memory shows who came first. Unless it is told
+//! otherwise, the model takes the one first that fell asleep last, as a wait queue does, and notes each
+//! choice, so that another order can be tried.
+
+use sys::puppet::LANES;
 
 use super::{Lane, Model};
 use crate::outcome::{Answer, Output};
-
-use sys::puppet::LANES;
 
 /// A choice among lanes that can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Turn {
     pub step: usize,
     /// How many there were.
     pub among: usize,
-    /// Which one came first: 0 is that of the lowest number.
+    /// Which one came first: 0 is the one that fell asleep last.
     pub taken: usize,
 }
 
@@ -55,7 +55,8 @@ impl Model {
         let mut again = [false; LANES];
         loop {
             let lanes = (0..LANES).filter(|&lane| !again[lane] && self.can_go_on(lane, now));
-            let able: Vec<usize> = lanes.collect();
+            let mut able: Vec<usize> = lanes.collect();
+            able.sort_by_key(|&lane| std::cmp::Reverse(self.ticket(lane)));
             if able.is_empty() {
                 return woken;
             }
@@ -73,6 +74,14 @@ impl Model {
                 let lane = u8::try_from(lane).expect("lanes are few");
                 woken.push((lane, outcome.answer, outcome.outputs));
             }
+        }
+    }
+
+    /// What a lane waits for, in the order in which waits began.
+    fn ticket(&self, lane: usize) -> u64 {
+        match &self.lanes[lane] {
+            Lane::Asleep { wait, .. } => wait.ticket,
+            _ => 0,
         }
     }
 

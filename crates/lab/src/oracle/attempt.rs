@@ -1,8 +1,8 @@
 //! Attempts to follow the kernel through a program.
 //!
 //! Which of several lanes came first can only be told from what is seen later, perhaps much later. So the
-//! model takes them in their order, and where it parts from the kernel, another order is tried: of the
-//! nearest choice first. An order that leads further is kept.
+//! model takes them in an order of its own, and where it parts from the kernel, another one is tried: of
+//! the nearest choice first. An order that leads further is kept.
 
 use super::{Coverage, Divergence};
 use crate::compare::Allowances;
