@@ -8,6 +8,7 @@ use crate::folio::Pfn;
 use crate::gup::{self, Foll};
 use crate::machine::{Machine, Pid, Tid};
 use crate::pin::{Pin, PinId};
+use crate::profile::Kernel;
 use crate::stop::Stop;
 
 /// `EOVERFLOW`: the end of a buffer is behind the last address.
@@ -20,12 +21,12 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a length below zero, `EFAULT` for an empty or very long buffer, and where a page
+    /// `EINVAL` for a length below zero (6.12 and later), `EFAULT` for an empty or very long buffer, and where a page
     /// can't be pinned for writing.
     pub fn pin_buffer(&mut self, tid: Tid, addr: u64, len: u64) -> Result<PinId, Stop> {
         let (world, process) = self.halves(tid)?;
-        // copy_iovec_from_user
-        if i64::try_from(len).is_err() {
+        // copy_iovec_from_user; io_copy_iov of 6.1 takes any length.
+        if i64::try_from(len).is_err() && world.profile.kernel >= Kernel::V6_12 {
             return Err(Errno::EINVAL.into());
         }
         if addr == 0 || len == 0 || len > LEN_MAX {

@@ -177,6 +177,8 @@ pub struct Profile {
     /// `PAGEMAP_SCAN` counts an empty entry of a page table as written in any mapping, and not only in
     /// one that is registered for write protection or where it is asked for nothing else.
     pub scans_empty_as_written: bool,
+    /// `CONFIG_HAVE_ARCH_USERFAULTFD_WP`: a userfaultfd can protect pages (arm64: 6.10 and later).
+    pub uffd_wp: bool,
     /// When a page is used and when it is copied.
     pub cow: CowPolicy,
     /// The same for hugetlb.
@@ -224,6 +226,7 @@ impl Profile {
             mremap_moves_many: kernel >= Kernel::V6_18,
             collapse_makes_tables: kernel >= Kernel::V6_18,
             scans_empty_as_written: kernel >= Kernel::V6_18,
+            uffd_wp: is_x86 || kernel >= Kernel::V6_12,
             cow: CowPolicy::AnonExclusive,
             cow_hugetlb: CowPolicy::Mapcount,
         }

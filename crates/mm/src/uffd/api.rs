@@ -4,7 +4,7 @@ use space::Errno;
 
 use super::Context;
 use crate::machine::{Descriptor, Fd, Machine, Tid};
-use crate::profile::Kernel;
+use crate::profile::{Kernel, Profile};
 use crate::uapi::uffd::{API, CLOEXEC, Features, NONBLOCK, USER_MODE_ONLY, ioctl};
 
 /// What `UFFDIO_API` leaves in its argument.
@@ -17,8 +17,8 @@ pub struct UffdApi {
 }
 
 /// `UFFD_API_FEATURES`.
-pub(super) fn features_of(kernel: Kernel) -> Features {
-    let newer = match kernel {
+fn features_of(profile: &Profile) -> Features {
+    let newer = match profile.kernel {
         Kernel::V6_1 => {
             Features::WP_UNPOPULATED
                 | Features::POISON
@@ -30,7 +30,16 @@ pub(super) fn features_of(kernel: Kernel) -> Features {
         Kernel::V6_12 | Kernel::V6_18 => Features::RWP | Features::RWP_ASYNC,
         Kernel::V7_3 => Features::empty(),
     };
-    Features::all() - newer
+    let absent = match profile.uffd_wp {
+        true => Features::empty(),
+        false => {
+            Features::PAGEFAULT_FLAG_WP
+                | Features::WP_HUGETLBFS_SHMEM
+                | Features::WP_UNPOPULATED
+                | Features::WP_ASYNC
+        }
+    };
+    Features::all() - newer - absent
 }
 
 impl Machine {
@@ -65,7 +74,7 @@ impl Machine {
             Err(errno) => return failed(errno),
         };
         let kernel = self.world.profile.kernel;
-        let known = features_of(kernel);
+        let known = features_of(&self.world.profile);
         let asked = Features::from_bits(features).filter(|&asked| known.contains(asked));
         let (true, Some(mut asked)) = (api == API, asked) else {
             return failed(Errno::EINVAL);

@@ -70,7 +70,8 @@ fn mode_flags(world: &World, mode: u64) -> Result<VmaFlags, Errno> {
         (register::MINOR, VmaFlags::UFFD_MINOR, Kernel::V6_1),
         (register::RWP, VmaFlags::UFFD_RWP, Kernel::V7_3),
     ] {
-        if mode & bit != 0 && world.profile.kernel >= since {
+        let has = flag != VmaFlags::UFFD_WP || world.profile.uffd_wp;
+        if mode & bit != 0 && has && world.profile.kernel >= since {
             flags |= flag;
             left -= bit;
         }
