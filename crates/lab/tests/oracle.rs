@@ -59,7 +59,7 @@ fn a_wrong_model_is_found() {
     subject.profile.soft_dirty = !subject.profile.soft_dirty;
     let options = Options {
         seed: 1,
-        steps: Some(20_000),
+        steps: Some(4_000),
         time: Some(Duration::from_secs(20)),
         divergences: None,
         families: vec![Family::Mapping],

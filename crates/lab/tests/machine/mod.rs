@@ -4,21 +4,13 @@ use std::fs;
 
 use lab::oracle::Subject;
 
-use crate::common::{page_size_fits, skip};
+use crate::common::skip;
 
-/// The releases that the model has a profile for, but 6.1: it does not tell a process its mappings
-/// (`PROCMAP_QUERY`), and so there is little to compare.
-const COMPARED: [&str; 2] = ["6.12.", "6.18."];
+/// The releases that the model has a profile for.
+const COMPARED: [&str; 3] = ["6.1.", "6.12.", "6.18."];
 
 /// Returns the machine, if it is one that the model is compared with.
 pub(crate) fn subject(test: &str) -> Option<Subject> {
-    if !page_size_fits(test) {
-        return None;
-    }
-    if !cfg!(target_arch = "x86_64") {
-        skip(test, "the model is compared with kernels of x86_64");
-        return None;
-    }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     if !COMPARED.iter().any(|known| release.starts_with(known)) {
         let known = COMPARED.join(" or ");
