@@ -7,6 +7,7 @@ mod workload;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -43,7 +44,8 @@ fn skip(test: &str, why: &str) {
 
 /// Tells whether a strategy works on this machine; says so where not.
 fn works(strategy: &str, test: &str, dir: &Path) -> bool {
-    let doctor = json(&onionskin(&["doctor", "--json"], dir));
+    static DOCTOR: OnceLock<Value> = OnceLock::new();
+    let doctor = DOCTOR.get_or_init(|| json(&onionskin(&["doctor", "--json"], dir)));
     let found = &doctor["strategies"][strategy];
     let works = found["status"] == "works";
     if !works {

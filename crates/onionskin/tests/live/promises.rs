@@ -5,7 +5,7 @@ use std::time::Duration;
 use onionskin::report::SnapshotReport;
 use onionskin::{Event, Observer, SnapshotOptions, Strategy};
 
-use crate::common::{Ended, Target, Tool, ask, chain, number};
+use crate::common::{Ended, Target, Tool, ask, chain, is_slow, number};
 
 /// Takes note of what happened.
 #[derive(Default)]
@@ -24,9 +24,10 @@ impl Observer for Notes {
     }
 }
 
-/// A process that writes all of its memory, again and again.
+/// A process that writes all of its memory, again and again: enough for a copy to take a while.
 fn busy() -> Target {
-    let writes = ["--mib", "48", "--hot-percent", "100", "--writes", "1000"];
+    let mib = if is_slow() { "6" } else { "48" };
+    let writes = ["--mib", mib, "--hot-percent", "100", "--writes", "1000"];
     Target::start("heartbeat", &writes)
 }
 
