@@ -59,8 +59,7 @@ pub(super) const KERNELS: &[Kernel] = &[
         architecture: Architecture::Arm64,
         package: "linux-image-arm64-16k",
         suite: "bookworm-backports",
-        // Pointer authentication is what emulation takes most time for.
-        cpu: "max,pauth=off",
+        cpu: "neoverse-n1",
         // Of 32 MiB each.
         huge_pages: 8,
     },
