@@ -74,6 +74,7 @@ const LEFT_OUT: &[LeftOut] = &[
     LeftOut::new(COMMAND, "the_demo_goes_through", LONG),
     LeftOut::new(ORACLE, "a_wrong_model_is_found", OURS),
     LeftOut::new(ORACLE, "all_that_is_listed_is_reached", OURS),
+    LeftOut::new(ORACLE, "the_number_of_workers_changes_nothing", OURS),
     LeftOut::new(RANDOM, "a_fresh_seed_finds_nothing_new", REPEATS),
 ];
 
