@@ -12,7 +12,7 @@ use serde_json::json;
 use super::catalog::{KERNELS, Kernel};
 use super::choice::{Extent, Wanted};
 use super::console::Suite;
-use super::programs;
+use super::programs::{self, Making};
 use super::results;
 use super::rows::{Bench, Job};
 use super::stock::Stock;
@@ -125,14 +125,15 @@ pub(super) fn run(workspace: &Workspace, fault: &Fault) -> Result<bool> {
             .into_iter()
             .filter(|member| member.name == PACKAGE)
             .collect();
-        let programs = programs::build(
-            &copy,
-            &members,
-            &wanted,
-            (kernel.architecture, rust),
-            &stock.tools,
-            &folder.join("programs"),
-        )?;
+        let making = Making {
+            workspace: &copy,
+            members: &members,
+            wanted: &wanted,
+            architecture: kernel.architecture,
+            tools: &stock.tools,
+            folder: &folder.join("programs"),
+        };
+        let programs = making.build(rust)?;
         bench.run(&Job {
             kernel,
             machine,

@@ -36,15 +36,19 @@ mod tools;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
-use self::catalog::{KERNELS, Kernel};
+use self::catalog::{Architecture, KERNELS, Kernel};
 use self::choice::{Extent, Wanted};
+use self::rows::{Bench, Built};
+use self::rust::Rust;
 use self::stock::Stock;
 use crate::test::report::Report;
+use crate::test::suites;
 use crate::workspace::Workspace;
 
 /// Arguments of `cargo xtask kernels`.
@@ -125,9 +129,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
                 suites: options.suites.clone(),
                 filters: options.filters.clone(),
             };
-            let stock = Stock::fetch(&folder(workspace)?, &kernels);
+            let folder = folder(workspace)?;
+            let stock = Stock::fetch(&folder, &kernels);
             let mut report = Report::default();
-            rows::test(workspace, &stock, &kernels, &wanted, &mut report)?;
+            let bench = Bench {
+                workspace,
+                wanted: &wanted,
+                stock: &stock,
+                folder,
+            };
+            let built = Built::of(&bench, &kernels, &[]);
+            rows::test(&bench, &built, &kernels, &mut report);
             print!("\n{report}");
             Ok(report.total().failed == 0)
         }
@@ -145,8 +157,39 @@ pub(crate) fn begin(workspace: &Workspace) -> Result<Fetching> {
     })))
 }
 
-/// Tests what is selected on every kernel, and adds it to the report.
-pub(crate) fn test(workspace: &Workspace, fetching: Fetching, report: &mut Report) -> Result<()> {
+/// How tests are built that run here and in guests of the same architecture, so that they are built
+/// once.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(());
+
+impl Shared {
+    /// Finds out whether this machine can build such tests.
+    pub(crate) fn find() -> Option<Self> {
+        Rust::here().map(|_| Self(()))
+    }
+
+    /// `cargo test`, ready for more arguments.
+    pub(crate) fn test(self) -> process::Command {
+        let rust = Rust::here().expect("it was found");
+        let mut command = rust.cargo();
+        command.args(["test", "--target", Architecture::Amd64.target()]);
+        command
+    }
+}
+
+/// What all rows run, fetched and built.
+pub(crate) struct Ready {
+    stock: Stock,
+    built: Built,
+    wanted: Wanted,
+}
+
+/// Waits for what is fetched, and builds what is selected but for what was built `shared`.
+pub(crate) fn build(
+    workspace: &Workspace,
+    fetching: Fetching,
+    shared: &[suites::Suite],
+) -> Result<Ready> {
     let Ok(stock) = fetching.0.join() else {
         bail!("fetching kernels ended badly");
     };
@@ -155,7 +198,30 @@ pub(crate) fn test(workspace: &Workspace, fetching: Fetching, report: &mut Repor
         suites: Vec::new(),
         filters: Vec::new(),
     };
-    rows::test(workspace, &stock, &all(), &wanted, report)
+    let bench = Bench {
+        workspace,
+        wanted: &wanted,
+        stock: &stock,
+        folder: folder(workspace)?,
+    };
+    let built = Built::of(&bench, &all(), shared);
+    Ok(Ready {
+        stock,
+        built,
+        wanted,
+    })
+}
+
+/// Tests what is selected on every kernel, and adds it to the report.
+pub(crate) fn test(workspace: &Workspace, ready: &Ready, report: &mut Report) -> Result<()> {
+    let bench = Bench {
+        workspace,
+        wanted: &ready.wanted,
+        stock: &ready.stock,
+        folder: folder(workspace)?,
+    };
+    rows::test(&bench, &ready.built, &all(), report);
+    Ok(())
 }
 
 /// Counts every kernel as skipped.

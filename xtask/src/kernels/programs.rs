@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::Shared;
 use super::catalog::Architecture;
 use super::choice::Wanted;
 use super::rust::Rust;
@@ -53,48 +54,71 @@ pub(super) struct Packed {
     pub(super) folder: PathBuf,
 }
 
-/// Builds the tests of packages for an architecture, into a folder: those of the suites that are
-/// wanted.
-pub(super) fn build(
-    workspace: &Workspace,
-    members: &[&Member],
-    wanted: &Wanted,
-    (architecture, rust): (Architecture, &Rust),
-    tools: &Tools,
-    folder: &Path,
-) -> Result<Programs> {
-    let mut cargo = rust.cargo();
-    cargo.current_dir(&workspace.root).arg("test");
-    cargo.env("CARGO_TARGET_DIR", &workspace.target);
-    for member in members {
-        cargo.args(["-p", &member.name]);
+/// How programs are made for an architecture.
+pub(super) struct Making<'a> {
+    pub(super) workspace: &'a Workspace,
+    /// The packages whose tests they are.
+    pub(super) members: &'a [&'a Member],
+    pub(super) wanted: &'a Wanted,
+    pub(super) architecture: Architecture,
+    pub(super) tools: &'a Tools,
+    /// Where they are put, in a folder of the architecture.
+    pub(super) folder: &'a Path,
+}
+
+impl Making<'_> {
+    /// Builds the tests of the suites that are wanted, and gathers them.
+    pub(super) fn build(&self, rust: &Rust) -> Result<Programs> {
+        let mut cargo = rust.cargo();
+        cargo.current_dir(&self.workspace.root).arg("test");
+        cargo.env("CARGO_TARGET_DIR", &self.workspace.target);
+        for member in self.members {
+            cargo.args(["-p", &member.name]);
+        }
+        cargo.args(targets(self.members, self.wanted)?);
+        // Object stores are no matter of the kernel, and take longest to build.
+        cargo.args(["--no-default-features", "--target"]);
+        cargo.arg(self.architecture.target());
+        self.gather(&suites::build_with(&mut cargo)?)
     }
-    cargo.args(targets(members, wanted)?);
-    // Object stores are no matter of the kernel, and take longest to build.
-    cargo.args(["--no-default-features", "--target", architecture.target()]);
-    let suites = suites::build_with(&mut cargo)?;
-    let folder = folder.join(architecture.debian());
-    super::archive::recreate(&folder)?;
-    let strip = |file: &Path| strip(file, architecture, tools, &folder);
-    let built = workspace.target.join(architecture.target()).join("debug");
-    let targets = folder.join("targets");
-    for member in members {
-        compile(member, architecture, tools, &targets.join(&member.name))?;
+
+    /// Builds the tests of the suites that are wanted as `cargo xtask test` does, and gathers them.
+    pub(super) fn build_shared(&self, shared: Shared) -> Result<Programs> {
+        let mut cargo = shared.test();
+        cargo.current_dir(&self.workspace.root).arg("--workspace");
+        cargo.args(targets(self.members, self.wanted)?);
+        self.gather(&suites::build_with(&mut cargo)?)
     }
-    let suites: Vec<_> = suites
-        .iter()
-        .filter(|suite| touches_kernel(&suite.name) && wanted.has_suite(&suite.name))
-        .map(|suite| pack(suite, members, &strip))
-        .collect::<Result<_>>()?;
-    // Cargo builds a package's programs with its tests.
-    let has_command = suites.iter().any(|suite| suite.package == COMMAND);
-    Ok(Programs {
-        suites,
-        command: has_command
-            .then(|| strip(&built.join("onionskin")))
-            .transpose()?,
-        targets,
-    })
+
+    /// Gathers the suites that are wanted of those that are built, with the C programs that they
+    /// look at.
+    pub(super) fn gather(&self, built: &[Suite]) -> Result<Programs> {
+        let architecture = self.architecture;
+        let folder = self.folder.join(architecture.debian());
+        super::archive::recreate(&folder)?;
+        let strip = |file: &Path| strip(file, architecture, self.tools, &folder);
+        let targets = folder.join("targets");
+        for member in self.members {
+            let to = targets.join(&member.name);
+            compile(member, architecture, self.tools, &to)?;
+        }
+        let is_wanted = |name: &str| touches_kernel(name) && self.wanted.has_suite(name);
+        let suites: Vec<_> = built
+            .iter()
+            .filter(|suite| is_wanted(&suite.name))
+            .map(|suite| pack(suite, self.members, &strip))
+            .collect::<Result<_>>()?;
+        // Cargo builds a package's programs with its tests.
+        let has_command = suites.iter().any(|suite| suite.package == COMMAND);
+        let out = self.workspace.target.join(architecture.target());
+        Ok(Programs {
+            suites,
+            command: has_command
+                .then(|| strip(&out.join("debug/onionskin")))
+                .transpose()?,
+            targets,
+        })
+    }
 }
 
 fn pack(
@@ -117,9 +141,6 @@ fn pack(
 /// the features that their dependencies are built with.
 fn targets(members: &[&Member], wanted: &Wanted) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    if wanted.suites.is_empty() {
-        return Ok(found);
-    }
     let mut known = Vec::new();
     for member in members {
         for target in &member.targets {
@@ -235,7 +256,9 @@ mod tests {
             targets(&tested(&workspace.members), &wanted)
         };
         let list = |names: &[&str]| names.iter().map(|&it| it.to_owned()).collect();
-        assert_eq!(built(&[]).unwrap(), BTreeSet::new());
+        let all = built(&[]).unwrap();
+        assert!(all.contains("--test=live") && all.contains("--lib"));
+        assert!(!all.contains("--test=simulation"), "it is pure");
         assert_eq!(
             built(&["lab tests/oracle"]).unwrap(),
             list(&["--test=oracle"])

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::Shared;
 use super::abroad;
 use super::absent::{self, Absence, explain, fail};
 use super::boot::{self, Patience};
@@ -16,11 +17,12 @@ use super::catalog::{Architecture, Kernel};
 use super::choice::Wanted;
 use super::console::Suite;
 use super::guest::Guest;
-use super::programs::{self, Programs};
+use super::programs::{self, Making, Programs};
 use super::results;
 use super::stock::{Machine, Stock};
 use crate::process;
 use crate::test::report::{Counts, Report};
+use crate::test::suites;
 use crate::workspace::Workspace;
 
 /// How many guests run at once: each of them keeps more than one processor busy at times.
@@ -29,40 +31,24 @@ const GUESTS_AT_ONCE: usize = 2;
 /// Tests on kernels in guests, and adds a row for each of their suites to the report. What can't be
 /// had here is counted as skipped, or as failed in continuous integration; a row that goes wrong in
 /// another way failed, and the others are told of all the same.
-///
-/// # Errors
-///
-/// Where nothing can be run at all.
 pub(super) fn test(
-    workspace: &Workspace,
-    stock: &Stock,
+    bench: &Bench<'_>,
+    built: &Built,
     kernels: &[&'static Kernel],
-    wanted: &Wanted,
     report: &mut Report,
-) -> Result<()> {
-    let absence = Absence::here();
+) {
+    let (absence, wanted) = (Absence::here(), bench.wanted);
     let mut machines = Vec::new();
     for &kernel in kernels {
-        // What is read and taken here is read and taken by programs for this machine.
-        let native = stock.rust(Architecture::Amd64).map(drop);
-        let rust = native.and_then(|()| stock.rust(kernel.architecture).map(drop));
-        match rust.and_then(|()| stock.machine(kernel)) {
+        match bench.machine(kernel) {
             Ok(machine) => machines.push((kernel, machine)),
             Err(why) => absent::count(kernel, &why, absence, wanted, report),
         }
     }
     if machines.is_empty() {
-        return Ok(());
+        return;
     }
-    let bench = Bench {
-        workspace,
-        wanted,
-        stock,
-        folder: super::folder(workspace)?,
-    };
-    let kernels: Vec<_> = machines.iter().map(|&(kernel, _)| kernel).collect();
-    let built = Built::of(&bench, &kernels);
-    if let Err(why) = take_here(&bench, &built, report) {
+    if let Err(why) = take_here(bench, built, report) {
         fail("taken here", &format!("{why:#}"), wanted, report);
     }
     let mut jobs = Vec::new();
@@ -78,11 +64,10 @@ pub(super) fn test(
     }
     for done in in_parallel(&jobs, &|job| bench.run(job)) {
         let kernel = done.0;
-        if let Err(why) = add(&bench, &built, done, report) {
+        if let Err(why) = add(bench, built, done, report) {
             fail(kernel.name, &format!("{why:#}"), wanted, report);
         }
     }
-    Ok(())
 }
 
 /// Takes here what guests read, and asks this machine's own doctor.
@@ -142,21 +127,35 @@ fn add(
 
 /// The tests of all packages that touch the kernel, for each architecture that is needed, or why they
 /// could not be built.
-struct Built(Vec<(Architecture, Result<Programs, String>)>);
+pub(super) struct Built(Vec<(Architecture, Result<Programs, String>)>);
 
 impl Built {
-    fn of(bench: &Bench<'_>, kernels: &[&Kernel]) -> Self {
+    /// Builds what some kernels need, but for what was built `shared` with this machine.
+    pub(super) fn of(bench: &Bench<'_>, kernels: &[&Kernel], shared: &[suites::Suite]) -> Self {
         let members = programs::tested(&bench.workspace.members);
         let to = bench.folder.join("programs");
         let build = |architecture| {
             let rust = bench.stock.rust(architecture).map_err(anyhow::Error::msg)?;
-            let tools = &bench.stock.tools;
-            let way = (architecture, rust);
-            programs::build(bench.workspace, &members, bench.wanted, way, tools, &to)
+            let making = Making {
+                workspace: bench.workspace,
+                members: &members,
+                wanted: bench.wanted,
+                architecture,
+                tools: &bench.stock.tools,
+                folder: &to,
+            };
+            match (architecture, Shared::find()) {
+                (Architecture::Amd64, Some(_)) if !shared.is_empty() => making.gather(shared),
+                // What `cargo xtask test` built is not built again.
+                (Architecture::Amd64, Some(way)) => making.build_shared(way),
+                _ => making.build(rust),
+            }
         };
+        let there = kernels.iter().filter(|it| bench.machine(it).is_ok());
+        let there: Vec<_> = there.map(|it| it.architecture).collect();
         let is_needed = |architecture: &Architecture| {
             let here = *architecture == Architecture::Amd64 && abroad::is_wanted(bench.wanted);
-            here || kernels.iter().any(|it| it.architecture == *architecture)
+            !there.is_empty() && (here || there.contains(architecture))
         };
         let needed = Architecture::ALL.into_iter().filter(is_needed);
         let built = needed.map(|it| (it, build(it).map_err(|error| format!("{error:#}"))));
@@ -189,6 +188,14 @@ pub(super) struct Job<'a> {
 }
 
 impl Bench<'_> {
+    /// What a kernel's guest boots, or why it can't be had.
+    fn machine(&self, kernel: &Kernel) -> Result<&Machine, String> {
+        // What is read and taken here is read and taken by programs for this machine.
+        self.stock.rust(Architecture::Amd64)?;
+        self.stock.rust(kernel.architecture)?;
+        self.stock.machine(kernel)
+    }
+
     /// Runs all suites on one kernel.
     pub(super) fn run(&self, job: &Job<'_>) -> Result<Vec<Suite>> {
         let &Job {

@@ -56,6 +56,17 @@ impl Rust {
         })
     }
 
+    /// A way for this machine, if what is built so runs in guests, too.
+    pub(super) fn here() -> Option<Self> {
+        let architecture = Architecture::Amd64;
+        let same = std::env::consts::ARCH == "x86_64";
+        (same && has_library(architecture) && has_static_libc(architecture)).then(|| Self {
+            architecture,
+            way: Way::Installed,
+            path: std::env::var_os("PATH").unwrap_or_default(),
+        })
+    }
+
     /// Cargo, told how to build for the architecture with `--target`.
     pub(super) fn cargo(&self) -> Command {
         let target = self.architecture.target();
@@ -100,6 +111,14 @@ fn has_library(architecture: Architecture) -> bool {
         architecture.target(),
     ]);
     process::output_of(&mut rustc).is_some_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
+/// Tells whether static programs can be linked: not every system has the library installed.
+fn has_static_libc(architecture: Architecture) -> bool {
+    let mut compiler = Command::new(architecture.c_compiler());
+    let found = process::output_of(compiler.arg("-print-file-name=libc.a"));
+    // A file that is not there is named as it was asked for.
+    found.is_some_and(|path| Path::new(path.trim()).is_absolute())
 }
 
 fn add_by_rustup(architecture: Architecture) -> bool {

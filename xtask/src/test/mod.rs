@@ -1,6 +1,9 @@
 //! `cargo xtask test`: installs what the tests need, runs the cheap checks, builds every test once,
 //! runs each test program by itself, then what is selected on five other kernels, and counts.
 //!
+//! The tests are static programs, which guests of this machine's architecture run as well. Those for
+//! the other one are built beside the suites that hold nothing to a length of time.
+//!
 //! # Skipped tests
 //!
 //! A test that finds a privilege or a feature missing is skipped, never passed. It says so in one
@@ -27,6 +30,7 @@ pub(crate) mod report;
 pub(crate) mod runner;
 pub(crate) mod suites;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -34,6 +38,8 @@ use clap::Args;
 
 use self::hugepages::HugePages;
 use self::report::{Counts, Report};
+use self::suites::Pace;
+use crate::kernels::Shared;
 use crate::workspace::Workspace;
 use crate::{check, kernels};
 
@@ -68,25 +74,39 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     if options.filters.is_empty() {
         check_first(workspace, &mut report);
     }
-    let suites = suites::build(workspace)?;
+    let shared = fetching.as_ref().and_then(|_| Shared::find());
+    let suites = suites::build(workspace, shared)?;
     let huge_pages = HugePages::reserve(HUGE_PAGES);
     println!("huge pages: {}", huge_pages.describe());
     let skips = workspace.target.join("xtask-skips.txt");
-    for suite in suites {
-        println!("\n== {}", suite.name);
-        let start = Instant::now();
-        let mut command = suite.command(&options.filters);
-        tools.provide(&mut command);
-        command.env("ONIONSKIN_SKIPS", &skips);
-        let counts = runner::run(&mut command, &skips, SUITE_LIMIT)?;
-        // With a filter, most suites have nothing to run: they would only bury the others.
-        if !counts.is_empty() || options.filters.is_empty() {
-            report.add(suite.name, counts, start.elapsed());
+    let mut run = |pace: Pace| -> Result<()> {
+        for suite in suites.iter().filter(|suite| suite.pace() == pace) {
+            println!("\n== {}", suite.name);
+            let start = Instant::now();
+            let mut command = suite.command(&options.filters);
+            tools.provide(&mut command);
+            command.env("ONIONSKIN_SKIPS", &skips);
+            let counts = runner::run(&mut command, &skips, SUITE_LIMIT)?;
+            // With a filter, most suites have nothing to run: they would only bury the others.
+            if !counts.is_empty() || options.filters.is_empty() {
+                report.add(suite.name.clone(), counts, start.elapsed());
+            }
         }
-    }
+        Ok(())
+    };
+    run(Pace::Cargo)?;
+    let here = if shared.is_some() { &suites[..] } else { &[] };
+    let ready = thread::scope(|scope| {
+        let building =
+            fetching.map(|fetching| scope.spawn(move || kernels::build(workspace, fetching, here)));
+        run(Pace::Free)?;
+        let built = building.map(|thread| thread.join().expect("it returns what goes wrong"));
+        built.transpose()
+    })?;
+    run(Pace::Timed)?;
     drop(huge_pages);
-    match fetching {
-        Some(fetching) => kernels::test(workspace, fetching, &mut report)?,
+    match ready {
+        Some(ready) => kernels::test(workspace, &ready, &mut report)?,
         None if options.filters.is_empty() => {
             kernels::leave_out("--no-install fetches no kernels", &mut report);
         }

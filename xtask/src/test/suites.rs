@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::kernels::Shared;
 use crate::process;
 use crate::workspace::{Workspace, cargo};
 
@@ -21,6 +22,9 @@ const ONE_AT_A_TIME: [&str; 4] = [
     "onionskin-lab",
     "onionskin-sys",
 ];
+
+/// The packages whose tests hold real processes to lengths of time.
+const TIMED: [&str; 3] = ["onionskin", "onionskin-cli", "onionskin-sys"];
 
 /// A test program, or the documentation's tests.
 pub(crate) struct Suite {
@@ -37,7 +41,21 @@ enum Program {
         one_at_a_time: bool,
     },
     /// `cargo test --doc`, run in the workspace's root.
-    Documentation { root: PathBuf },
+    Documentation {
+        root: PathBuf,
+        shared: Option<Shared>,
+    },
+}
+
+/// What may run beside a suite.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Pace {
+    /// No other cargo: it waits for that.
+    Cargo,
+    /// A build: none of its tests takes a time.
+    Free,
+    /// Nothing.
+    Timed,
 }
 
 impl Suite {
@@ -66,11 +84,11 @@ impl Suite {
                 }
                 command
             }
-            Program::Documentation { root } => {
-                let mut command = cargo();
+            Program::Documentation { root, shared } => {
+                let mut command = cargo_test(*shared);
                 command
                     .current_dir(root)
-                    .args(["test", "--quiet", "--workspace", "--doc", "--"]);
+                    .args(["--quiet", "--workspace", "--doc", "--"]);
                 command
             }
         };
@@ -82,35 +100,43 @@ impl Suite {
         command
     }
 
-    fn rank(&self) -> u8 {
+    /// What may run beside it.
+    pub(super) fn pace(&self) -> Pace {
+        let package = self.name.split(' ').next().unwrap_or_default();
         match &self.program {
-            Program::Executable {
-                one_at_a_time: false,
-                ..
-            } => 0,
-            Program::Documentation { .. } => 1,
-            Program::Executable {
-                one_at_a_time: true,
-                ..
-            } => 2,
+            Program::Documentation { .. } => Pace::Cargo,
+            Program::Executable { .. } if TIMED.contains(&package) => Pace::Timed,
+            Program::Executable { .. } => Pace::Free,
         }
     }
 }
 
-/// Builds all tests and lists them: the quick ones first, those with real processes last.
-pub(super) fn build(workspace: &Workspace) -> Result<Vec<Suite>> {
-    let mut command = cargo();
-    command.current_dir(&workspace.root);
-    command.args(["test", "--workspace"]);
+/// Builds all tests, `shared` with guests or for this machine alone, and lists them in the order of
+/// what may run beside them.
+pub(super) fn build(workspace: &Workspace, shared: Option<Shared>) -> Result<Vec<Suite>> {
+    let mut command = cargo_test(shared);
+    command.current_dir(&workspace.root).arg("--workspace");
     let mut suites = build_with(&mut command)?;
     suites.push(Suite {
         name: "documentation".to_owned(),
         program: Program::Documentation {
             root: workspace.root.clone(),
+            shared,
         },
     });
-    suites.sort_by(|a, b| (a.rank(), &a.name).cmp(&(b.rank(), &b.name)));
+    suites.sort_by(|a, b| (a.pace(), &a.name).cmp(&(b.pace(), &b.name)));
     Ok(suites)
+}
+
+fn cargo_test(shared: Option<Shared>) -> Command {
+    match shared {
+        Some(shared) => shared.test(),
+        None => {
+            let mut command = cargo();
+            command.arg("test");
+            command
+        }
+    }
 }
 
 /// Builds the tests that a `cargo test` would run.
