@@ -110,6 +110,15 @@ impl Extent {
 }
 
 impl Wanted {
+    /// What `cargo xtask test` runs.
+    pub(super) fn selected() -> Self {
+        Self {
+            extent: Extent::Selected,
+            suites: Vec::new(),
+            filters: Vec::new(),
+        }
+    }
+
     /// What is left out in each guest.
     pub(super) fn left_out(&self) -> &'static [LeftOut] {
         match self.extent {

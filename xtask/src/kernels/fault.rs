@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
 use super::catalog::{KERNELS, Kernel};
-use super::choice::{Extent, Wanted};
+use super::choice::Wanted;
 use super::console::Suite;
 use super::programs::{self, Making};
 use super::results;
@@ -109,11 +109,7 @@ pub(super) fn run(workspace: &Workspace, fault: &Fault) -> Result<bool> {
     let folder = folder.join("fault");
     let tree = folder.join("tree");
     let copy = workspace.copy_to(&tree, folder.join("target"))?;
-    let wanted = Wanted {
-        extent: Extent::Selected,
-        suites: Vec::new(),
-        filters: Vec::new(),
-    };
+    let wanted = Wanted::selected();
     let bench = Bench {
         workspace: &copy,
         wanted: &wanted,

@@ -193,11 +193,7 @@ pub(crate) fn build(
     let Ok(stock) = fetching.0.join() else {
         bail!("fetching kernels ended badly");
     };
-    let wanted = Wanted {
-        extent: Extent::Selected,
-        suites: Vec::new(),
-        filters: Vec::new(),
-    };
+    let wanted = Wanted::selected();
     let bench = Bench {
         workspace,
         wanted: &wanted,
