@@ -109,7 +109,9 @@ impl Error {
             Self::Refused(_) => true,
             Self::Snapshot { source, .. } => snapshot_may_pass(source),
             Self::Stop { source, .. } => match source {
-                StopError::TimedOut { .. } | StopError::Vfork { .. } => true,
+                StopError::TimedOut { .. }
+                | StopError::Executing { .. }
+                | StopError::Vfork { .. } => true,
                 StopError::Refused { tracer, .. } => *tracer != 0,
                 StopError::Failed { errno, .. } => is_busy(*errno),
                 _ => false,

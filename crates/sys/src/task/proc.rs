@@ -34,6 +34,14 @@ pub(crate) fn tracer(tid: u32) -> u32 {
     status.map_or(0, |status| status.tracer)
 }
 
+/// Returns the id of the calling thread, in our pid namespace.
+pub(crate) fn own_thread() -> u32 {
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned()
+}
+
 /// Tells whether `tid` is a thread of ours.
 pub(crate) fn is_own_thread(tid: u32) -> bool {
     tid != 0 && Path::new(&format!("/proc/self/task/{tid}")).exists()

@@ -5,6 +5,8 @@
 //! what everybody may see proves a process to be a stranger: one that is passed over would go on
 //! writing while the others stand still. So what can't be told is an error.
 
+use std::time::Duration;
+
 use space::Errno;
 use thiserror::Error;
 
@@ -161,12 +163,7 @@ impl Sharers {
                         why: denied.then(|| Denial::of(other, Asked::Look)),
                     });
                 }
-                Ok(true) | Err(_) => {
-                    self.choose_task();
-                    if !has_memory(self.memory_task) {
-                        return Err(SharingError::Gone(self.leader()));
-                    }
-                }
+                Ok(true) | Err(_) => self.find_task()?,
             }
         }
     }
@@ -185,6 +182,20 @@ impl Sharers {
         other.code != before.code
             || other.mapped_max < before.mapped_max
             || other.mapped_max > after.mapped_max
+    }
+
+    /// As [`choose_task`](Self::choose_task), where a task has to be found. While one executes another
+    /// program, there may be none for a moment.
+    fn find_task(&mut self) -> Result<(), SharingError> {
+        const TRIES: u32 = 50;
+        for _ in 0..TRIES {
+            self.choose_task();
+            if has_memory(self.memory_task) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Err(SharingError::Gone(self.leader()))
     }
 
     /// Takes another task to compare with where the one so far has ended.

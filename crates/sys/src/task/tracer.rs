@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
+use super::stop::bury_ended;
 use super::waiters::Waiters;
 use super::{Interrupted, Sharers, StopError, Stopped, stop_all};
 
@@ -80,7 +81,7 @@ impl Tracer {
                 tid: sharers.leader(),
                 errno: error.into(),
             })?;
-        let (now_known, asked, error) = answered.recv().expect("the tracer answers before it ends");
+        let (now_known, asked, error) = await_answer(&answered, sharers, limit)?;
         *sharers = now_known;
         let tracer = Self {
             jobs: Some(jobs),
@@ -130,6 +131,37 @@ impl Drop for Tracer {
         if let Some(thread) = self.thread.take() {
             // A panic there has let all tasks go already, and was reported by its own thread.
             drop(thread.join());
+        }
+    }
+}
+
+/// Waits for what became of a stop. The thread that is about it can be kept from seizing a task for as
+/// long as another one of the same process is about to execute a program. Where that waits for tasks
+/// that have ended, it is helped; where it waits for anything else, the thread is left alone: what it
+/// stops after that it lets go at once.
+fn await_answer<T>(
+    answered: &Receiver<T>,
+    sharers: &Sharers,
+    limit: Duration,
+) -> Result<T, StopError> {
+    /// How often to look.
+    const LOOK: Duration = Duration::from_millis(5);
+    /// How much longer than allowed an answer may take, on a busy machine.
+    const LATER: Duration = Duration::from_secs(2);
+    let begun = Instant::now();
+    loop {
+        match answered.recv_timeout(LOOK) {
+            Ok(answer) => return Ok(answer),
+            Err(RecvTimeoutError::Disconnected) => {
+                panic!("the tracer answers before it ends")
+            }
+            Err(RecvTimeoutError::Timeout) if begun.elapsed() > limit.saturating_add(LATER) => {
+                return Err(StopError::Executing {
+                    pid: sharers.leader(),
+                    limit,
+                });
+            }
+            Err(RecvTimeoutError::Timeout) => bury_ended(sharers),
         }
     }
 }
