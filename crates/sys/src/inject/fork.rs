@@ -1,5 +1,7 @@
 //! A duplicate of the memory, made by the process itself.
 
+use std::time::Duration;
+
 use space::{Errno, Vaddr};
 
 use super::call::{Caller, InjectError};
@@ -123,6 +125,12 @@ pub(crate) fn end(child: Child) -> Result<(), Errno> {
     wait::reap(child.pid)
 }
 
+/// As [`end`], and waits for no longer than `limit`: whoever holds the parent stands still for it.
+pub(crate) fn end_within(child: Child, limit: Duration) -> Result<(), Errno> {
+    process::kill(child.pid)?;
+    wait::reap_within(child.pid, limit)
+}
+
 /// Has the parent take note of the child's end, so that no zombie stays.
 pub(crate) fn reap(caller: &mut Caller<'_>, child: Child) -> Result<(), InjectError> {
     // The end is on its way to the parent when our own wait returns.
@@ -130,7 +138,7 @@ pub(crate) fn reap(caller: &mut Caller<'_>, child: Child) -> Result<(), InjectEr
     let pid = child.pid_inside.cast_unsigned();
     for _ in 0..TRIES {
         match caller.call(call::WAIT4, [pid, 0, WALL_NOHANG, 0, 0, 0])? {
-            0 => std::thread::sleep(std::time::Duration::from_micros(50)),
+            0 => std::thread::sleep(Duration::from_micros(50)),
             answer if answer == child.pid_inside => return Ok(()),
             // Somebody in the process waited for it already.
             answer if answer == -i64::from(Errno::ECHILD.0) => return Ok(()),

@@ -20,7 +20,7 @@ mod seccomp;
 
 pub use call::InjectError;
 pub(crate) use call::{Caller, Rehearsed, Site, rehearse};
-pub(crate) use fork::{Child, end, fork, left_behind, reap};
+pub(crate) use fork::{Child, end, end_within, fork, left_behind, reap};
 pub(crate) use seccomp::{Purpose, allows_restart, treats_alike};
 
 /// The arguments of the `userfaultfd` call that is injected.

@@ -5,6 +5,8 @@
 //! else waits for behind us ([`reap`]).
 #![expect(unsafe_code, reason = "system calls")]
 
+use std::time::{Duration, Instant};
+
 use space::Errno;
 
 use super::check;
@@ -57,6 +59,18 @@ pub(crate) fn reap(tid: u32) -> Result<(), Errno> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// As [`reap`], but gives up with [`Errno::ETIMEDOUT`] after `limit`.
+pub(crate) fn reap_within(tid: u32, limit: Duration) -> Result<(), Errno> {
+    let begun = Instant::now();
+    while poll(tid)? != Some(Change::Ended) {
+        if begun.elapsed() > limit {
+            return Err(Errno::ETIMEDOUT);
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    take_end(tid)
 }
 
 /// What `waitid` tells.

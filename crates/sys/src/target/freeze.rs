@@ -9,6 +9,8 @@ use super::{Target, Twin};
 use crate::inject::{self, Child, InjectError, Purpose};
 use crate::task::{StopError, Tracer, task_state};
 
+/// How long the end of a child is waited for in a freeze: to free much memory takes long.
+const END_LIMIT: Duration = Duration::from_millis(50);
 /// How long each step of a `wait4` may take that does not wait.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -118,11 +120,10 @@ impl Target {
     /// Ends a child that is of no use, and has its parent take note of it: now if that can be
     /// done, later if not.
     fn give_up(&mut self, tracer: &Tracer, child: Child, why: Errno) {
-        // An error means that it has ended.
-        _ = tracer.run(move |_| inject::end(child));
+        let ended = tracer.run(move |_| inject::end_within(child, END_LIMIT));
         self.unreaped.push(child);
         // A task that is about its fork still is no good for another call.
-        if why != Errno::ETIMEDOUT {
+        if why != Errno::ETIMEDOUT && ended.is_ok() {
             // The next time tries again.
             _ = self.reap_stopped(tracer);
         }
@@ -135,7 +136,10 @@ impl Target {
         let reaped = self
             .stop_tasks(LIMIT)
             .map_err(|error| self.keep(error))
-            .and_then(|tracer| self.reap_stopped(&tracer));
+            .and_then(|tracer| {
+                tracer.hold(REAP_LIMIT);
+                self.reap_stopped(&tracer)
+            });
         let stop = StopLength {
             why: "reap".into(),
             length: begun.elapsed(),

@@ -9,6 +9,8 @@ use super::track::Track;
 
 /// The longest that stopping for a registration may take.
 const LIMIT: Duration = Duration::from_secs(1);
+/// The longest that the process may stand still for it: somebody else may have its mappings locked.
+const HOLD_LIMIT: Duration = Duration::from_secs(10);
 
 impl Target {
     /// Registers the mappings that `ranges` lie in.
@@ -33,8 +35,12 @@ impl Target {
             Some(_) => None,
             None => Some(self.stop_tasks(LIMIT).map_err(|error| self.keep(error))?),
         };
-        let done = self.register_stopped(ranges, &stale, outcome);
+        if let Some(tracer) = &tracer {
+            tracer.hold(HOLD_LIMIT);
+        }
+        let mut done = self.register_stopped(ranges, &stale, outcome);
         if let Some(tracer) = tracer {
+            done = done.and(tracer.must_hold());
             drop(tracer);
             self.stops.push(StopLength {
                 why: "register".into(),

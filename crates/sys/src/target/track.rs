@@ -13,6 +13,9 @@ use crate::memory::{SoftDirty, WriteProtect};
 use crate::task::{Stopped, Tracer};
 use crate::uapi::pagemap::{PM_FRAME, PM_SOFT_DIRTY};
 
+/// So many times what a stop may take, all that is done in it may take.
+const STEPS: u32 = 4;
+
 /// Which way of tracking is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrackWish {
@@ -90,6 +93,7 @@ impl Target {
         let gadgets = self.find_gadgets()?;
         let pid = self.pid;
         let tracer = self.stop_tasks(limit)?;
+        tracer.hold(limit.saturating_mul(STEPS));
         let answer = tracer.run(move |stopped| Ok(inject::rehearse(pid, gadgets, stopped)));
         drop(tracer);
         Ok(answer.map_err(InjectError::from)?)
@@ -126,6 +130,7 @@ impl Target {
         self.find_gadgets()?;
         let begun = Instant::now();
         let tracer = self.stop_tasks(limit)?;
+        tracer.hold(limit.saturating_mul(STEPS));
         let made = self.inject(&tracer, Purpose::Track, limit, |caller| {
             let fd = caller.call(call::USERFAULTFD, track_args())?;
             let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;

@@ -16,6 +16,8 @@
 //! wait may last up to twice as long, but never for ever. Where nothing can be carried along, the
 //! session remembers it ([`Waits`]), and only another session begins it anew.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use crate::arch::{
     calls_can_carry, may_be_marked, waiting_call, waits,
 };
 use crate::inject::{allows_restart, treats_alike};
+use crate::procfs::base_page_size;
 use crate::raw::memory;
 use crate::raw::process::descriptor_of;
 
@@ -160,7 +163,7 @@ fn length(task: Task, timeout: Timeout) -> Option<Duration> {
         Timeout::Timespec(address) => timespec(pid, address),
         Timeout::UringArg(address) => {
             let mut argument = [0; 24];
-            let read = memory::read_at(pid, address, &mut argument).ok()?;
+            let read = read_there(pid, address, &mut argument).ok()?;
             let (_, timespec_address) = argument.split_last_chunk::<8>()?;
             match u64::from_ne_bytes(*timespec_address) {
                 _ if read != argument.len() => None,
@@ -198,11 +201,27 @@ fn socket(task: Task, fd: i32, which: sockopt::Timeout) -> Option<Duration> {
 
 fn timespec(pid: u32, address: Vaddr) -> Option<Duration> {
     let mut bytes = [0; 16];
-    let read = memory::read_at(pid, address, &mut bytes).ok()?;
+    let read = read_there(pid, address, &mut bytes).ok()?;
     let (seconds, nanos) = bytes.split_first_chunk::<8>()?;
     let seconds = u64::try_from(i64::from_ne_bytes(*seconds)).ok()?;
     let nanos = u32::try_from(i64::from_ne_bytes(nanos.try_into().ok()?)).ok()?;
     (read == bytes.len() && nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+}
+
+/// Reads memory of a stopped task that is there. What is not may be to come from a handler of the process's
+/// own, which stands still, and the thread that holds the tasks must not wait for it.
+fn read_there(tid: u32, address: Vaddr, buf: &mut [u8]) -> Result<usize, Errno> {
+    const THERE: u64 = 3 << 62; // present or swapped
+    let page_size = base_page_size().bytes();
+    let pagemap = File::open(format!("/proc/{tid}/pagemap"))?;
+    for at in [address.0, address.0.saturating_add(buf.len() as u64 - 1)] {
+        let mut entry = [0; 8];
+        pagemap.read_exact_at(&mut entry, at / page_size * 8)?;
+        if u64::from_ne_bytes(entry) & THERE == 0 {
+            return Err(Errno::EFAULT);
+        }
+    }
+    memory::read_at(tid, address, buf)
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]

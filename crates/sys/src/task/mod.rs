@@ -23,7 +23,7 @@ pub(crate) use registers::{describe, read_general, read_set, task_state, write_g
 pub(crate) use sharers::Sharers;
 pub use sharers::SharingError;
 pub use stop::StopError;
-pub(crate) use stop::{Stopped, stop_all, wait_stop};
+pub(crate) use stop::{Stopped, wait_stop};
 pub(crate) use tracer::Tracer;
 
 /// `PTRACE_EVENT_STOP`: an interrupt, a group stop, or a new task.

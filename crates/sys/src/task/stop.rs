@@ -266,7 +266,7 @@ impl Seized {
 ///
 /// Called on a thread that ends soon after an error: that is what lets go of tasks which have not
 /// stopped, since only a stopped task can be detached by request.
-pub(crate) fn stop_all(
+pub(super) fn stop_all(
     sharers: &mut Sharers,
     waiters: &Waiters,
     interrupted: Interrupted,

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use space::Errno;
 
-use super::stop::bury_ended;
+use super::stop::{bury_ended, stop_all};
 use super::waiters::Waiters;
-use super::{Interrupted, Sharers, StopError, Stopped, stop_all};
+use super::{Interrupted, Sharers, StopError, Stopped};
 
 type Job = Box<dyn FnOnce(&mut Stopped) + Send>;
 
@@ -108,6 +108,14 @@ impl Tracer {
             // Wakes the thread, which waits for longer than that. One that ended holds nothing.
             _ = jobs.send(Box::new(|_| {}));
         }
+    }
+
+    /// Tells whether all tasks stand still yet; [`Errno::ETIMEDOUT`] where they were let go.
+    pub(crate) fn must_hold(&self) -> Result<(), Errno> {
+        self.run(|stopped| match stopped.overdue {
+            true => Err(Errno::ETIMEDOUT),
+            false => Ok(()),
+        })
     }
 
     /// Runs `job` on the thread that may use ptrace, and returns what it returns.
