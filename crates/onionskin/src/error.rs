@@ -117,11 +117,12 @@ impl Error {
                 _ => false,
             },
             Self::Fork { source, .. } => match source {
-                InjectError::NoTask => true,
+                InjectError::NoTask | InjectError::TimedOut(_) => true,
                 InjectError::Failed(errno) => is_busy(*errno),
                 _ => false,
             },
-            Self::Open(OpenError::Traced { .. }) => true,
+            Self::Track { source, .. } => source.is_late(),
+            Self::Open(OpenError::Traced { .. } | OpenError::Vfork { .. }) => true,
             Self::Write { source, .. } => write_may_pass(source),
             _ => false,
         }
@@ -208,6 +209,7 @@ mod tests {
                 tid: 7,
                 limit,
                 state: sys::procfs::RunState::Uninterruptible,
+                wchan: String::new(),
             },
         };
         let doubts = Vec::new();

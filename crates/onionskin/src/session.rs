@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Costs, Tracker};
+use engine::{Costs, Strategy, Tracker};
 use space::AddressSpace;
 use store::SnapshotId;
 use sys::{Target, TrackError, TrackWish};
@@ -30,7 +30,9 @@ pub enum Tracking {
 pub struct SessionOptions {
     /// Whether its writes are tracked.
     pub tracking: Tracking,
-    /// The longest that attaching may stop it.
+    /// The longest that stopping its tasks may take, and attaching to it as a whole: a task may wait
+    /// in the kernel where nothing interrupts it, and the others stand still meanwhile. With a longest
+    /// freeze in [`SnapshotOptions`], that is the limit in the freeze, if it is shorter.
     pub stop_limit: Duration,
 }
 
@@ -38,7 +40,7 @@ impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             tracking: Tracking::Best,
-            stop_limit: Duration::from_secs(5),
+            stop_limit: sys::STOP_LIMIT,
         }
     }
 }
@@ -53,7 +55,7 @@ pub struct Session {
     pub(crate) costs: Costs,
     pub(crate) last: Option<SnapshotId>,
     pub(crate) untracked: Option<TrackError>,
-    options: SessionOptions,
+    pub(crate) options: SessionOptions,
     started_ticks: u64,
 }
 
@@ -66,27 +68,64 @@ impl Session {
     /// [`Error::Open`] where it can't be worked on at all; nothing was touched.
     pub fn attach(pid: u32, options: SessionOptions) -> Result<Self, Error> {
         let mut target = Target::open(pid)?;
-        let wish = match options.tracking {
-            Tracking::Best => Some(TrackWish::Best),
-            Tracking::SoftDirty => Some(TrackWish::SoftDirty),
-            Tracking::Off => None,
-        };
-        let untracked = match wish.map(|wish| target.attach(wish, options.stop_limit)) {
-            None | Some(Ok(())) => None,
-            Some(Err(TrackError::Stop(source))) => return Err(Error::Stop { pid, source }),
-            Some(Err(source)) => Some(source),
-        };
+        target.set_stop_limit(options.stop_limit);
         let started_ticks = started(&target)?;
         let costs = Costs::new(target.page_size());
-        Ok(Self {
+        let mut session = Self {
             target,
             tracker: Tracker::new(),
             costs,
             last: None,
-            untracked,
+            untracked: None,
             options,
             started_ticks,
-        })
+        };
+        session.track()?;
+        Ok(session)
+    }
+
+    /// Has the writes tracked, if that is wished for; where it can't be, `untracked` tells why.
+    fn track(&mut self) -> Result<(), Error> {
+        let wish = match self.options.tracking {
+            Tracking::Best => TrackWish::Best,
+            Tracking::SoftDirty => TrackWish::SoftDirty,
+            Tracking::Off => return Ok(()),
+        };
+        self.untracked = match self.target.attach(wish, self.options.stop_limit) {
+            Ok(()) => None,
+            Err(late) if late.is_late() => Some(late),
+            Err(TrackError::Stop(source)) => {
+                let pid = self.pid();
+                return Err(Error::Stop { pid, source });
+            }
+            Err(source) => Some(source),
+        };
+        Ok(())
+    }
+
+    /// Tries again to have the writes tracked where there was too little time for it.
+    ///
+    /// A task that waits where nothing interrupts it would keep a freeze from being, too.
+    fn track_again(&mut self, options: &SnapshotOptions) -> Result<(), Error> {
+        let whole = matches!(options.strategy, Strategy::Fork | Strategy::Freeze);
+        let is_late = self.untracked.as_ref().is_some_and(TrackError::is_late);
+        if !is_late || whole && !options.more_follow {
+            return Ok(());
+        }
+        self.track()?;
+        match &self.untracked {
+            Some(TrackError::Stop(source)) if source.is_uninterruptible() => Err(Error::Stop {
+                pid: self.pid(),
+                source: source.clone(),
+            }),
+            Some(late) if late.is_late() && options.strategy == Strategy::Precopy => {
+                Err(Error::Track {
+                    pid: self.pid(),
+                    source: late.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Tells, without touching the process, whether a snapshot with these options would be refused
@@ -105,7 +144,8 @@ impl Session {
         self.target.pid()
     }
 
-    /// Returns why writes are not tracked, where that was wished for and failed.
+    /// Returns why writes are not tracked, where that was wished for and failed. Where it was only the
+    /// time that was too short, it is tried again with each snapshot.
     pub fn untracked(&self) -> Option<&TrackError> {
         self.untracked.as_ref()
     }
@@ -134,6 +174,7 @@ impl Session {
             Error::Process { source, .. } => source.errno() == space::Errno::ESRCH,
             _ => false,
         };
+        self.track_again(options)?;
         match snapshot::take(self, store, options, observer) {
             Err(error) if gone(&error) && self.runs_another_program() => {
                 *self = Self::attach(self.pid(), self.options)?;

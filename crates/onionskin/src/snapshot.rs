@@ -27,7 +27,8 @@ pub struct SnapshotOptions {
     pub strategy: Strategy,
     /// The longest freeze allowed.
     pub max_freeze: Option<Duration>,
-    /// The longest that a step of the freeze may take where no longest freeze is given.
+    /// The longest that a step of the freeze may take where no longest freeze is given; that of
+    /// stopping the tasks is the session's.
     pub step_limit: Duration,
     /// Whether a snapshot that can't be proven to be of one instant is refused.
     pub strict: bool,
@@ -317,6 +318,7 @@ fn engine_options(
     engine::Options {
         strategy: options.strategy,
         max_freeze: options.max_freeze,
+        stop_limit: session.options.stop_limit,
         step_limit: options.step_limit,
         verify: if options.verify {
             Verify::Yes
@@ -347,6 +349,13 @@ fn explain(target: &Target, error: SnapshotError<WriteError>) -> Error {
     let pid = target.pid();
     match (&error, target.stop_error(), target.inject_error()) {
         (SnapshotError::StopTimeout { .. } | SnapshotError::Stop(_), Some(stop), _) => {
+            Error::Stop {
+                pid,
+                source: stop.clone(),
+            }
+        }
+        // What takes the time is not the process's size.
+        (SnapshotError::MaxFreeze { .. }, Some(stop), _) if stop.is_uninterruptible() => {
             Error::Stop {
                 pid,
                 source: stop.clone(),
@@ -413,6 +422,13 @@ fn report(
              long as this session lasts, but each further session begins them anew"
                 .to_owned(),
         );
+    }
+    if let Some(tid) = session.target.take_risked_wait() {
+        warnings.push(format!(
+            "thread {tid} was made to call the kernel although it waits in a call with a time of its \
+             own, since no other thread could: had Onionskin been killed just then, that call would \
+             have ended with EINTR"
+        ));
     }
     SnapshotReport {
         snapshot: String::new(),

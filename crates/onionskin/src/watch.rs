@@ -13,7 +13,7 @@ use crate::report::{
 };
 
 /// The longest that a stop may take: for attaching, and for each look with soft-dirty bits.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = sys::STOP_LIMIT;
 
 /// A process whose writes are watched, all of them and not a sample.
 ///

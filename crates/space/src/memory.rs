@@ -176,7 +176,8 @@ pub trait AddressSpace: PageSource {
     ///
     /// # Errors
     ///
-    /// [`Errno::ESRCH`] where the memory is gone. What happens to each range goes to `outcome`.
+    /// [`Errno::ESRCH`] where the memory is gone. What happens to each range goes to `outcome`; one
+    /// that is not mentioned there could not be tried just now, and may be asked for again.
     fn track(&mut self, ranges: &[PageRange], outcome: &mut Vec<Tracked>) -> Result<(), Errno>;
 
     /// Reports the pages of `ranges` that `scan` looks for, in order of address, to `out`.

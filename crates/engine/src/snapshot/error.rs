@@ -12,7 +12,10 @@ pub enum SnapshotError<E> {
     #[error("the process ended, or runs another program now")]
     Gone,
     /// The tasks did not all stop in time.
-    #[error("not every task stopped within {limit:?}; one may wait in the kernel (state D)")]
+    #[error(
+        "not every task stopped within {limit:?}; one may wait in the kernel where nothing interrupts \
+         it (state D): try again when it does not (onionskin doctor --pid names it)"
+    )]
     StopTimeout {
         /// The time allowed.
         limit: Duration,
@@ -21,7 +24,10 @@ pub enum SnapshotError<E> {
     #[error("the tasks could not be stopped: {0}")]
     Stop(#[source] Errno),
     /// A step of the freeze took too long.
-    #[error("{step} took longer than {limit:?} while the target stood still; it runs again")]
+    #[error(
+        "{step} took longer than {limit:?} while the target stood still; it runs again: try again \
+         when machine and store are less busy, or another strategy"
+    )]
     StepTimeout {
         /// What was done.
         step: &'static str,
@@ -29,7 +35,10 @@ pub enum SnapshotError<E> {
         limit: Duration,
     },
     /// The freeze would have been, or was, longer than allowed.
-    #[error("a freeze of {limit:?} at most was not possible: {reason}; it runs on")]
+    #[error(
+        "a freeze of {limit:?} at most was not possible: {reason}; it runs on: try again when it \
+         writes less, or allow a longer one (--max-freeze)"
+    )]
     MaxFreeze {
         /// What took the time, or is forecast to take it, and how long.
         reason: String,

@@ -257,20 +257,21 @@ where
             promise: self.options.max_freeze.unwrap_or(Duration::MAX),
             promised: Promised::Caller,
             resume: self.costs.resume,
+            stop: self.options.stop_limit,
             step: self.options.step_limit,
         };
         match Frozen::stop(space, self.clock, limits) {
             Ok(frozen) => Ok(frozen),
             Err(Errno::ETIMEDOUT) => {
                 let measured = self.clock.now().saturating_sub(began);
-                let limit = if limits.promise < limits.step {
+                let limit = if limits.promise <= limits.stop {
                     limits.promise()
                 } else {
-                    Limit::Step(limits.step)
+                    Limit::Step(limits.stop)
                 };
                 Err(Missed::measured(Step::Stop, measured, limit).into())
             }
-            Err(errno) => Err(stop_error(errno, limits.step).into()),
+            Err(errno) => Err(stop_error(errno, limits.stop).into()),
         }
     }
 

@@ -19,7 +19,9 @@ pub(super) struct Limits {
     pub(super) promised: Promised,
     /// How much of it is needed to let the tasks go.
     pub(super) resume: Duration,
-    /// The longest that a step may take, or go on without getting anywhere.
+    /// The longest that stopping them may take.
+    pub(super) stop: Duration,
+    /// The longest that another step may take, or go on without getting anywhere.
     pub(super) step: Duration,
 }
 
@@ -78,7 +80,7 @@ impl<'a, S: Freeze> Frozen<'a, S> {
         clock: &C,
         mut limits: Limits,
     ) -> Result<Self, Errno> {
-        let stopping = space.stop(limits.step.min(limits.whole()));
+        let stopping = space.stop(limits.stop.min(limits.whole()));
         let now = clock.now();
         // From the first request on: before that the target ran.
         let asked = now.saturating_sub(stopping?);

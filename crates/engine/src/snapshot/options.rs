@@ -61,8 +61,11 @@ pub struct Options {
     pub strategy: Strategy,
     /// The longest freeze allowed; a longer one is given up, and there is no snapshot.
     pub max_freeze: Option<Duration>,
-    /// The longest that stopping and looking may take in a freeze, and the longest that copying
-    /// may make no progress.
+    /// The longest that stopping the tasks may take: those that stand still already wait for the
+    /// last one.
+    pub stop_limit: Duration,
+    /// The longest that looking may take in a freeze, and the longest that copying may make no
+    /// progress.
     pub step_limit: Duration,
     /// How much may be copied into memory in a freeze. What is more goes to the sink while the
     /// target stands still, which takes longer.
@@ -90,6 +93,7 @@ impl Default for Options {
         Self {
             strategy: Strategy::Auto,
             max_freeze: None,
+            stop_limit: Duration::from_millis(250),
             step_limit: Duration::from_secs(10),
             frozen_max: ByteLen(1 << 30),
             verify: Verify::No,

@@ -299,10 +299,11 @@ where
             promise: Duration::MAX,
             promised: Promised::Caller,
             resume: Duration::ZERO,
+            stop: self.options.stop_limit,
             step: self.options.step_limit,
         };
         let mut frozen = Frozen::stop(space, self.clock, limits)
-            .map_err(|errno| stop_error(errno, limits.step))?;
+            .map_err(|errno| stop_error(errno, limits.stop))?;
         // It is not late already: all of its time was left.
         _ = frozen.enter(Step::Arm, self.clock.now());
         let armed = self

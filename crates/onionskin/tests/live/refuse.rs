@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use onionskin::Strategy;
+use onionskin::{Error, Strategy};
+use sys::OpenError;
 
 use crate::common::{
     Ended, STRATEGIES, Target, Tool, ask, build, build_32_bit, chain, number, pages_of, skip,
@@ -104,7 +105,8 @@ fn a_vfork_child() {
             attached => attached.and_then(|mut tool| tool.take(strategy)),
         };
         let error = match taken {
-            Err(error) => chain(&error),
+            Err(error @ Error::Open(OpenError::Vfork { .. })) => chain(&error),
+            Err(error) => panic!("{strategy:?}: it was touched: {}", chain(&error)),
             Ok(_) => panic!("{strategy:?}: a snapshot while its parent could not be stopped"),
         };
         let names_it = error.contains(&format!("child {}", target.pid()));

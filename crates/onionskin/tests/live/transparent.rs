@@ -1,8 +1,9 @@
 //! The process goes on as if nothing had happened.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use onionskin::{SnapshotOptions, Strategy};
+use onionskin::{Error, SessionOptions, SnapshotOptions, Strategy, Tracking};
 
 use crate::common::{
     Ended, STRATEGIES, Target, Tool, ask, chain, is_slow, number, rounds, skip, skip_part,
@@ -250,36 +251,119 @@ fn job_control_keeps_its_stop() {
     );
 }
 
+/// A process with a thread that nothing stops for a minute.
+fn stuck_in_the_kernel() -> Target {
+    let target = Target::start("kin", &["--mode", "dstate", "--hold-ms", "60000"]);
+    let until = Instant::now() + Duration::from_secs(60);
+    while !states(target.pid()).contains(&'D') {
+        assert!(Instant::now() < until, "no thread waits in the kernel");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    target
+}
+
+/// Asks for a snapshot that can't be, and returns the error and the longest that the process stood
+/// still.
+fn in_vain(
+    target: &mut Target,
+    session: SessionOptions,
+    options: &SnapshotOptions,
+) -> (Error, Duration) {
+    target.ask("reset");
+    let taken =
+        Tool::attach_with(target.pid(), session).and_then(|mut tool| tool.take_with(options));
+    let error = taken.map(drop).expect_err("a task can't be stopped");
+    let gap = number(&target.ask("report"), "largest_gap_ns");
+    target.must_advance("count");
+    assert!(
+        !states(target.pid()).contains(&'t'),
+        "a task is still traced"
+    );
+    (error, Duration::from_nanos(gap))
+}
+
+/// How long a thread that was let go may wait for the processor on a busy machine.
+fn patience() -> Duration {
+    Duration::from_millis(if is_slow() { 5000 } else { 500 })
+}
+
 #[test]
 fn a_task_that_cannot_be_stopped_meets_the_limit() {
-    let mut target = Target::start("kin", &["--mode", "dstate", "--hold-ms", "3000"]);
-    for strategy in STRATEGIES {
-        let begun = Instant::now();
-        let taken = Tool::attach(target.pid()).and_then(|mut tool| {
-            let step_limit = Duration::from_millis(300);
-            let (report, _) = tool.take_with(&SnapshotOptions {
-                strategy,
-                step_limit,
-                ..Default::default()
-            })?;
-            Ok(report.freeze_ms)
-        });
-        match taken {
-            Ok(freeze) => println!("{strategy:?}: froze {freeze} ms"),
-            Err(error) => println!("{strategy:?}: {}", chain(&error)),
+    let mut target = stuck_in_the_kernel();
+    let default = SessionOptions::default();
+    for tracking in [Tracking::Best, Tracking::Off] {
+        for strategy in [Strategy::Auto, Strategy::Fork, Strategy::Freeze] {
+            let session = SessionOptions {
+                tracking,
+                ..default
+            };
+            let (error, gap) = in_vain(&mut target, session, &ask(strategy));
+            let said = chain(&error);
+            println!("{tracking:?}, {strategy:?}: {gap:?}: {said}");
+            for part in ["did not stop within 250.0ms", "state D", "try again"] {
+                assert!(said.contains(part), "{said}");
+            }
+            assert!(error.may_pass() && !error.is_over(), "{said}");
+            assert!(gap < default.stop_limit + patience(), "{gap:?}: {said}");
         }
-        // Attaching has a limit of five seconds of its own; what matters is that there is an end.
-        assert!(
-            begun.elapsed() < Duration::from_secs(40),
-            "{strategy:?} had no end"
-        );
-        target.must_advance("count");
-        assert!(
-            !states(target.pid()).contains(&'t'),
-            "a task is still traced"
-        );
     }
     assert!(target.is_alive());
+}
+
+#[test]
+fn a_task_that_cannot_be_stopped_breaks_no_promise() {
+    let promise = Duration::from_millis(10);
+    let mut target = stuck_in_the_kernel();
+    for tracking in [Tracking::Best, Tracking::Off] {
+        for strategy in [Strategy::Auto, Strategy::Fork, Strategy::Freeze] {
+            let session = SessionOptions {
+                tracking,
+                stop_limit: promise,
+            };
+            let options = SnapshotOptions {
+                max_freeze: Some(promise),
+                ..ask(strategy)
+            };
+            let (error, gap) = in_vain(&mut target, session, &options);
+            let said = chain(&error);
+            println!("{tracking:?}, {strategy:?}: {gap:?}: {said}");
+            assert!(error.may_pass(), "{said}");
+            assert!(gap < promise + patience(), "{gap:?}: {said}");
+        }
+    }
+    assert!(target.is_alive());
+}
+
+#[test]
+fn a_wait_that_an_injected_call_puts_at_risk_is_told() {
+    let mut sleeper = Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .expect("sleep starts");
+    let pid = sleeper.id();
+    while !states(pid).contains(&'S') {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    let warned = |strategy| {
+        let mut tool = Tool::attach_with(
+            pid,
+            SessionOptions {
+                tracking: Tracking::Off,
+                ..Default::default()
+            },
+        )
+        .unwrap_or_else(|error| panic!("attach: {}", chain(&error)));
+        let (report, _) = tool.must(&ask(strategy));
+        let told = report.warnings.iter().any(|it| it.contains("EINTR"));
+        println!("{strategy:?}: {:?}", report.warnings);
+        told
+    };
+    assert!(!warned(Strategy::Freeze), "it was made to call nothing");
+    let told = warned(Strategy::Fork);
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    assert!(told, "its only thread made the call");
 }
 
 #[test]

@@ -5,24 +5,31 @@
 //                    addresses of two u64, in a page each; x is y or y + 1 at any instant
 //   --mode vfork     a vfork child, kept for as long as the target lives ("pid"); its parent waits
 //                    in "others"
-//   --mode dstate    a thread that waits in D state for vfork children of --hold-ms each (1000)
+//   --mode dstate    a thread that waits in D state for children of --hold-ms each (1000), which
+//                    have a memory of their own
 //   --mode stopped   stopped by job control
 //   --mode zombie    a zombie
 //   --mode traced    traced by its parent
 //   --mode user      runs as nobody (the ready line has "skipped" where that is not allowed)
 //
-// Commands: report: {"state":"S","x":n,"y":n,"count":n}: the state of "pid" in /proc, the counters,
-// and the progress of "pid"; continue (sends SIGCONT to "pid"), then as report.
+// Commands: report: {"state":"S","x":n,"y":n,"count":n,"largest_gap_ns":n}: the state of "pid" in
+// /proc, the counters, the progress of "pid", and the longest that a thread of it waited for the
+// processor which counts each millisecond; continue (sends SIGCONT to "pid"), reset (the gap is 0),
+// then as report.
 #include "common.h"
 #include <sys/ptrace.h>
 
-static volatile uint64_t *x, *y, *count;
+static volatile uint64_t *x, *y, *count, *gap;
 static pid_t watched;
 static long hold_ms;
 
 static void *count_up(void *unused) {
     (void)unused;
-    for (;; sleep_ns(1000000)) ++*count;
+    for (uint64_t then = now_ns();; sleep_ns(1000000), ++*count) {
+        uint64_t now = now_ns();
+        if (now - then > *gap) *gap = now - then;
+        then = now;
+    }
 }
 
 static int sibling(void *unused) {
@@ -38,7 +45,8 @@ static int sibling(void *unused) {
 static void *vforker(void *unused) {
     (void)unused;
     for (;;) {
-        pid_t pid = vfork();
+        // Not vfork(): with a memory of its own, the child does not stand still with us.
+        pid_t pid = syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
         if (pid == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             struct timespec t = {hold_ms / 1000, hold_ms % 1000 * 1000000};
@@ -128,14 +136,16 @@ int main(int argc, char **argv) {
     x = map(page_size(), MAP_PRIVATE | MAP_ANONYMOUS);
     y = map(page_size(), MAP_PRIVATE | MAP_ANONYMOUS);
     count = map(page_size(), MAP_SHARED | MAP_ANONYMOUS);
+    gap = count + 1;
     pid_t other = start(word_option(argc, argv, "mode", "clonevm"));
     answer("{\"pid\":%d,\"others\":[%d],\"x\":%lu,\"y\":%lu}", watched, other, (unsigned long)x,
            (unsigned long)y);
     char line[64];
     while (read_command(line, sizeof line)) {
         if (strcmp(line, "continue") == 0) CHECK(kill(watched, SIGCONT)), sleep_ns(100000000);
-        answer("{\"state\":\"%c\",\"x\":%lu,\"y\":%lu,\"count\":%lu}", state_of(watched), *x, *y,
-               *count);
+        if (strcmp(line, "reset") == 0) *gap = 0;
+        answer("{\"state\":\"%c\",\"x\":%lu,\"y\":%lu,\"count\":%lu,\"largest_gap_ns\":%lu}",
+               state_of(watched), *x, *y, *count, *gap);
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 //! One task made to call the kernel.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use space::{Errno, Mapping, PageSize, Vaddr};
 
@@ -17,8 +17,8 @@ use crate::task::{CALL_STOP, EVENT_STOP, Stopped, Task, read_general, wait_stop,
 /// `PTRACE_O_SUSPEND_SECCOMP`.
 const SUSPEND_SECCOMP: i32 = 1 << 21;
 /// How long a task may take back to where it was: it runs a few instructions for that, and is worth
-/// waiting for whatever the time that its call was given.
-const RESTORE_LIMIT: Duration = Duration::from_secs(10);
+/// waiting for whatever the time that its call was given. After that it goes back by its frame.
+const RESTORE_LIMIT: Duration = Duration::from_millis(500);
 /// The frames of one injection stand this far apart.
 const FRAME_STEP: u64 = frame::BARE_LEN.next_multiple_of(64);
 
@@ -29,14 +29,21 @@ pub enum InjectError {
     /// No task stands where it may be diverted.
     #[error(
         "no task of the process can make a call just now: each is about to take a signal, within \
-         a restartable sequence, or has its calls dispatched to itself"
+         a restartable sequence, or has its calls dispatched to itself: try again, or use --strategy \
+         freeze, which makes it call nothing"
     )]
     NoTask,
     /// No dead memory for the safety frame.
-    #[error("the main stack has no unused space for the frame that protects an injected call")]
+    #[error(
+        "the main stack has no unused space for the frame that protects an injected call: \
+             use --strategy freeze, which makes it call nothing"
+    )]
     NoScratch,
     /// The code that the call would run through is not there.
-    #[error("the process has no code that makes a call and returns from a signal")]
+    #[error(
+        "the process has no code that makes a call and returns from a signal: use \
+             --strategy freeze, which makes it call nothing"
+    )]
     NoGadgets,
     /// A seccomp filter forbids it.
     #[error("{0}")]
@@ -44,6 +51,12 @@ pub enum InjectError {
     /// The task died in the call.
     #[error("the task died while it made the call")]
     Died,
+    /// The calls took too long.
+    #[error(
+        "the process did not get through the calls that it was to make within {0:.1?}; it goes on: try \
+         again when the machine is less busy, or allow more time"
+    )]
+    TimedOut(Duration),
     /// A step failed.
     #[error("making the process call the kernel failed: {0}")]
     Failed(Errno),
@@ -67,8 +80,10 @@ pub(crate) struct Site<'a> {
     pub(crate) earlier: Option<Vaddr>,
     /// What the calls are for.
     pub(crate) purpose: Purpose,
-    /// How long a call may take.
+    /// How long all that is to be made may take.
     pub(crate) limit: Duration,
+    /// When that time is over.
+    pub(crate) until: Instant,
 }
 
 /// Addresses of the frames of one injection.
@@ -97,6 +112,8 @@ pub(crate) struct Caller<'a> {
     scratch: Option<Scratch>,
     pub(super) frames: Frames,
     suspend_seccomp: bool,
+    /// Whether the frame would bring the task back to less than it had: its call would be over.
+    risks_wait: bool,
     diverted: bool,
     /// A stop signal came while the task made calls; it can't be blocked, and is sent again.
     stop_signal: bool,
@@ -173,6 +190,7 @@ impl<'a> Caller<'a> {
             scratch,
             frames,
             suspend_seccomp,
+            risks_wait: saved.needs_restart_block(task.tid),
             diverted: false,
             stop_signal: false,
         };
@@ -183,6 +201,11 @@ impl<'a> Caller<'a> {
     /// Returns the memory that holds the frames.
     pub(crate) fn frames(&self) -> Option<(Vaddr, u64)> {
         self.scratch.as_ref().map(Scratch::place)
+    }
+
+    /// Returns the task, if it waits in a call that only ptrace brings it back to.
+    pub(crate) fn risked_wait(&self) -> Option<u32> {
+        self.risks_wait.then_some(self.task.tid)
     }
 
     /// Makes one call and returns what the kernel answered (a negative error number included).
@@ -235,7 +258,12 @@ impl<'a> Caller<'a> {
 
     /// Lets the task run to its next stop of a call or an event.
     pub(super) fn step(&mut self) -> Result<(i32, i32), InjectError> {
-        self.run(ptrace::syscall, self.site.limit)
+        match self.run(ptrace::syscall, self.left()) {
+            Err(InjectError::Failed(Errno::ETIMEDOUT)) => {
+                Err(InjectError::TimedOut(self.site.limit))
+            }
+            stopped => stopped,
+        }
     }
 
     /// Lets the task run by `go` to its next stop but for those of job control.
@@ -260,8 +288,8 @@ impl<'a> Caller<'a> {
     }
 
     /// How long a step may take.
-    pub(super) fn limit(&self) -> Duration {
-        self.site.limit
+    pub(super) fn left(&self) -> Duration {
+        self.site.until.saturating_duration_since(Instant::now())
     }
 
     fn restore(&mut self) -> Result<(), Errno> {

@@ -54,6 +54,19 @@ pub enum OpenError {
         /// Why.
         why: Denial,
     },
+    /// A child uses its memory, or it is such a child, and the parent waits for it.
+    #[error(
+        "process {pid} can't be stopped just now: process {parent} waits for its child {child} to call \
+         execve or exit (vfork), and both use the same memory; try again when it has"
+    )]
+    Vfork {
+        /// The process.
+        pid: u32,
+        /// The process that waits.
+        parent: u32,
+        /// The child that it waits for.
+        child: u32,
+    },
     /// Not all processes that share its memory are known.
     #[error(transparent)]
     Sharing(SharingError),
@@ -114,4 +127,15 @@ pub enum TrackError {
         /// What the kernel said.
         errno: Errno,
     },
+}
+
+impl TrackError {
+    /// Tells whether it was only the time that was too short, so that a moment later it may be enough.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::Stop(StopError::TimedOut { .. } | StopError::Vfork { .. })
+                | Self::Inject(InjectError::TimedOut(_))
+        )
+    }
 }

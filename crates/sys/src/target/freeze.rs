@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use space::{Errno, Freeze, StopLength, TaskState};
 
-use super::{Target, Twin};
+use super::track::STEPS;
+use super::{AGAIN_AFTER, Target, Twin};
 use crate::inject::{self, Child, InjectError, Purpose};
 use crate::task::{StopError, Tracer, task_state};
 
 /// How long the end of a child is waited for in a freeze: to free much memory takes long.
 const END_LIMIT: Duration = Duration::from_millis(50);
-/// How long each step of a `wait4` may take that does not wait.
-const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 impl Freeze for Target {
     type Twin = Twin;
@@ -102,7 +101,13 @@ impl Freeze for Target {
     fn reap(&mut self, twin: Twin) -> Result<StopLength, Errno> {
         // Whatever comes between, the next time tries again.
         self.unreaped.push(twin.end()?);
-        self.reap_all()
+        match self.reap_all() {
+            Err(Errno::ETIMEDOUT) => {
+                std::thread::sleep(AGAIN_AFTER);
+                self.reap_all()
+            }
+            reaped => reaped,
+        }
     }
 }
 
@@ -125,20 +130,20 @@ impl Target {
         // A task that is about its fork still is no good for another call.
         if why != Errno::ETIMEDOUT && ended.is_ok() {
             // The next time tries again.
-            _ = self.reap_stopped(tracer);
+            _ = self.reap_stopped(tracer, self.stop_limit);
         }
     }
 
     /// Stops the process for as long as it takes note of its ended duplicates.
     pub(super) fn reap_all(&mut self) -> Result<StopLength, Errno> {
-        const LIMIT: Duration = Duration::from_secs(1);
         let begun = Instant::now();
         let reaped = self
-            .stop_tasks(LIMIT)
+            .stop_tasks(self.stop_limit)
             .map_err(|error| self.keep(error))
             .and_then(|tracer| {
-                tracer.hold(REAP_LIMIT);
-                self.reap_stopped(&tracer)
+                tracer.hold(self.stop_limit.saturating_mul(STEPS));
+                let left = self.stop_limit.saturating_sub(tracer.asked().elapsed());
+                self.reap_stopped(&tracer, left)
             });
         let stop = StopLength {
             why: "reap".into(),
@@ -154,9 +159,9 @@ impl Target {
         }
     }
 
-    fn reap_stopped(&mut self, tracer: &Tracer) -> Result<(), Errno> {
+    fn reap_stopped(&mut self, tracer: &Tracer, limit: Duration) -> Result<(), Errno> {
         let children = self.unreaped.clone();
-        self.inject(tracer, Purpose::Reap, REAP_LIMIT, move |caller| {
+        self.inject(tracer, Purpose::Reap, limit, move |caller| {
             children
                 .into_iter()
                 .try_for_each(|child| inject::reap(caller, child))
@@ -176,6 +181,7 @@ impl Target {
         let errno = match error {
             InjectError::Failed(errno) => errno,
             InjectError::Died => Errno::ESRCH,
+            InjectError::TimedOut(_) => Errno::ETIMEDOUT,
             _ => Errno::ENOSYS,
         };
         self.inject_error = Some(error);

@@ -33,6 +33,14 @@ use view::View;
 /// How long the full look of attaching serves the first snapshot.
 const ATTACHED_FOR: Duration = Duration::from_millis(50);
 
+/// The longest that stopping a process, or having it make a call, takes where nobody asked for
+/// something else. Tasks stop in much less than a millisecond; one that does not is not waited for
+/// while the others stand still.
+pub const STOP_LIMIT: Duration = Duration::from_millis(250);
+
+/// How long to let a process run that could not be stopped in time, before the next attempt.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
 /// A live process.
 ///
 /// Opening it touches nothing; [`attach`](Self::attach) makes its writes tracked. Dropping it
@@ -64,6 +72,10 @@ pub struct Target {
     stop_error: Option<StopError>,
     inject_error: Option<InjectError>,
     stops: Vec<StopLength>,
+    /// The longest that a stop outside of a freeze may last.
+    stop_limit: Duration,
+    /// A task that made calls although it would have lost its wait had we died.
+    risked_wait: Option<u32>,
 }
 
 impl Target {
@@ -120,6 +132,19 @@ impl Target {
     /// it ends in time as long as this target is kept, but the next one begins it anew.
     pub fn take_waits_remembered(&mut self) -> bool {
         self.interrupted.waits().take_any()
+    }
+
+    /// Sets the longest that each stop outside of a freeze may take: for attaching, registering, or
+    /// taking note of a duplicate's end. [`STOP_LIMIT`] at first.
+    pub fn set_stop_limit(&mut self, limit: Duration) {
+        self.stop_limit = limit;
+    }
+
+    /// Returns a task that was made to call the kernel since the last call of this although it waited
+    /// in one that only `restart_syscall` continues, since no other could: had we been killed just
+    /// then, that wait would have ended with `EINTR`.
+    pub fn take_risked_wait(&mut self) -> Option<u32> {
+        self.risked_wait.take()
     }
 
     /// Returns the stops for attaching and the like since the last call.

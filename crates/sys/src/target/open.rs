@@ -10,7 +10,7 @@ use space::{Errno, PageSize};
 
 use super::track::Track;
 use super::view::View;
-use super::{OpenError, Target};
+use super::{OpenError, STOP_LIMIT, Target};
 use crate::denial::{Asked, Denial};
 use crate::inject;
 use crate::memory::SharedFiles;
@@ -50,6 +50,8 @@ impl Target {
             Errno::ESRCH | Errno::ENOENT => OpenError::NoProcess(pid),
             errno => OpenError::Failed { pid, what, errno },
         })?;
+        let sharers = Sharers::find(pid, memory_task)?;
+        must_not_vfork(pid, &sharers)?;
         Ok(Self {
             pid,
             memory_task,
@@ -62,13 +64,15 @@ impl Target {
             attached: None,
             gadgets: None,
             scratch: None,
-            sharers: Sharers::find(pid, memory_task)?,
+            sharers,
             interrupted: Interrupted::new(proc::is_filtered(pid)),
             unreaped: inject::left_behind(pid),
             stopped: None,
             stop_error: None,
             inject_error: None,
             stops: Vec::new(),
+            stop_limit: STOP_LIMIT,
+            risked_wait: None,
             process: Process::open(memory_task).map_err(|_| OpenError::NoProcess(pid))?,
         })
     }
@@ -125,6 +129,33 @@ fn check(pid: u32, process: &Process, status: &Status) -> Result<(), OpenError> 
             _ => Ok(()),
         },
     }
+}
+
+/// Refuses processes of which one waits for another to call `execve` or exit: nothing stops it until
+/// then, while the other would stand still. Most such waits are over in a moment.
+fn must_not_vfork(pid: u32, sharers: &Sharers) -> Result<(), OpenError> {
+    const PATIENCE: Duration = Duration::from_millis(50);
+    let begun = Instant::now();
+    while let Some((parent, child)) = vforked(sharers) {
+        if begun.elapsed() > PATIENCE {
+            return Err(OpenError::Vfork { pid, parent, child });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Finds a process that waits for its child, which uses the same memory.
+fn vforked(sharers: &Sharers) -> Option<(u32, u32)> {
+    let processes: Vec<u32> = sharers.processes().collect();
+    if processes.len() == 1 {
+        return None;
+    }
+    processes.iter().find_map(|&child| {
+        let parent = proc::stat(child).ok()?.parent;
+        let waits = processes.contains(&parent) && proc::waits_uninterruptibly(parent);
+        waits.then_some((parent, child))
+    })
 }
 
 /// Finds a task that still has the memory: the first one may have ended before the others.

@@ -1,16 +1,12 @@
 //! Registering mappings for write protection, so that the process does not notice.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use space::{AddressSpace, Errno, Mapping, PageFlags, PageRange, Rearm, Scan, StopLength, Tracked};
+use space::{AddressSpace, Errno, Mapping, PageFlags, PageRange, Rearm, Scan, Tracked};
 
-use super::Target;
-use super::track::Track;
-
-/// The longest that stopping for a registration may take.
-const LIMIT: Duration = Duration::from_secs(1);
-/// The longest that the process may stand still for it: somebody else may have its mappings locked.
-const HOLD_LIMIT: Duration = Duration::from_secs(10);
+use super::track::{STEPS, Track};
+use super::{AGAIN_AFTER, Target};
+use crate::task::Tracer;
 
 impl Target {
     /// Registers the mappings that `ranges` lie in.
@@ -30,25 +26,49 @@ impl Target {
         } else {
             self.marked(ranges)?
         };
-        let begun = Instant::now();
         let tracer = match &self.stopped {
             Some(_) => None,
-            None => Some(self.stop_tasks(LIMIT).map_err(|error| self.keep(error))?),
+            None => match self.stop_to_register() {
+                Ok(tracer) => Some(tracer),
+                // What is not tracked is copied in the freeze, and asked for again before the next.
+                Err(Errno::ETIMEDOUT) => return Ok(()),
+                Err(errno) => return Err(errno),
+            },
         };
         if let Some(tracer) = &tracer {
-            tracer.hold(HOLD_LIMIT);
+            tracer.hold(self.stop_limit.saturating_mul(STEPS));
         }
         let mut done = self.register_stopped(ranges, &stale, outcome);
         if let Some(tracer) = tracer {
+            let asked = tracer.asked();
             done = done.and(tracer.must_hold());
             drop(tracer);
-            self.stops.push(StopLength {
-                why: "register".into(),
-                length: begun.elapsed(),
-            });
+            self.stopped_for("register", asked);
         }
         self.registered = true;
         done
+    }
+
+    /// Stops the tasks: at the second or third attempt, if they are just about something that takes
+    /// longer than they may be stopped for, as a `fork` of much memory.
+    fn stop_to_register(&mut self) -> Result<Tracer, Errno> {
+        const ATTEMPTS: u32 = 3;
+        let mut attempt = 1;
+        loop {
+            let begun = Instant::now();
+            let error = match self.stop_tasks(self.stop_limit) {
+                Ok(tracer) => return Ok(tracer),
+                Err(error) => error,
+            };
+            self.stopped_for("register", begun);
+            let gives_up = attempt == ATTEMPTS || error.is_uninterruptible();
+            let errno = self.keep(error);
+            if gives_up || errno != Errno::ETIMEDOUT {
+                return Err(errno);
+            }
+            attempt += 1;
+            std::thread::sleep(AGAIN_AFTER);
+        }
     }
 
     /// Finds pages that are marked as protected although their mappings are not registered.

@@ -14,7 +14,7 @@ use crate::task::{Stopped, Tracer};
 use crate::uapi::pagemap::{PM_FRAME, PM_SOFT_DIRTY};
 
 /// So many times what a stop may take, all that is done in it may take.
-const STEPS: u32 = 4;
+pub(super) const STEPS: u32 = 4;
 
 /// Which way of tracking is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Track {
 
 impl Target {
     /// Makes writes trackable. This stops the process for a moment, to have it make a
-    /// userfaultfd that only we keep.
+    /// userfaultfd that only we keep: for no longer than `limit`. Where that was not enough
+    /// ([`TrackError::is_late`]), it may be tried again.
     ///
     /// # Errors
     ///
@@ -64,6 +65,7 @@ impl Target {
         self.absent_is_written = best.is_ok() && absent::counts_as_written(self.view.page_size);
         self.track = match best {
             Ok(track) => track,
+            Err(error) if error.is_late() => return Err(error),
             Err(error) => Track::SoftDirty(self.soft_dirty(error)?),
         };
         Ok(())
@@ -129,9 +131,16 @@ impl Target {
         })?;
         self.find_gadgets()?;
         let begun = Instant::now();
-        let tracer = self.stop_tasks(limit)?;
+        let tracer = match self.stop_tasks(limit) {
+            Ok(tracer) => tracer,
+            Err(error) => {
+                self.stopped_for("attach", begun);
+                return Err(error.into());
+            }
+        };
         tracer.hold(limit.saturating_mul(STEPS));
-        let made = self.inject(&tracer, Purpose::Track, limit, |caller| {
+        let left = limit.saturating_sub(tracer.asked().elapsed());
+        let made = self.inject(&tracer, Purpose::Track, left, |caller| {
             let fd = caller.call(call::USERFAULTFD, track_args())?;
             let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;
             if fd < 0 {
@@ -144,14 +153,17 @@ impl Target {
             Ok(ours)
         });
         drop(tracer);
-        self.stops.push(StopLength {
-            why: "attach".into(),
-            length: begun.elapsed(),
-        });
+        self.stopped_for("attach", begun);
         let fd = made?.map_err(TrackError::Userfaultfd)?;
         let protect = WriteProtect::new(fd).map_err(TrackError::Userfaultfd)?;
         self.attached = Some(begun);
         Ok(protect)
+    }
+
+    /// Takes note of a stop that is over.
+    pub(super) fn stopped_for(&mut self, why: &str, begun: Instant) {
+        let (why, length) = (why.to_owned(), begun.elapsed());
+        self.stops.push(StopLength { why, length });
     }
 
     /// Looks for the code that injected calls run through, unless that was done before.
@@ -178,6 +190,7 @@ impl Target {
         let mappings = space::AddressSpace::mappings(self)?;
         let pagemap = self.view.pagemap.try_clone().map_err(Errno::from)?;
         let (pid, page_size) = (self.pid, self.view.page_size);
+        let until = Instant::now() + limit;
         let earlier = self.scratch.map(PageRange::start);
         let answer = tracer.run(move |stopped: &mut Stopped| {
             let site = Site {
@@ -189,15 +202,18 @@ impl Target {
                 earlier,
                 purpose,
                 limit,
+                until,
             };
-            let mut frames = None;
+            let (mut frames, mut risked) = (None, None);
             let made = Caller::begin(site, stopped).and_then(|mut caller| {
                 frames = caller.frames();
+                risked = caller.risked_wait();
                 job(&mut caller)
             });
-            Ok((made, frames))
+            Ok((made, frames, risked))
         });
-        let (made, frames) = answer?;
+        let (made, frames, risked) = answer?;
+        self.risked_wait = risked.or(self.risked_wait);
         if let Some((start, len)) = frames {
             let end = Vaddr(start.0 + len).align_up(page_size);
             self.scratch = end.and_then(|end| PageRange::new(start.align_down(page_size), end));

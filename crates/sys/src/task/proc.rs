@@ -4,7 +4,7 @@ use std::path::Path;
 
 use space::Errno;
 
-use crate::procfs::{self, Process, ProcfsError, Stat};
+use crate::procfs::{self, Process, ProcfsError, RunState, Stat};
 
 /// Lists the tasks of a process.
 pub(crate) fn tasks(pid: u32) -> Result<Vec<u32>, ProcfsError> {
@@ -26,6 +26,19 @@ pub(crate) fn stat(tid: u32) -> Result<Stat, ProcfsError> {
 pub(crate) fn call_of(tid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?;
     text.split_whitespace().next()?.parse().ok()
+}
+
+/// Returns where in the kernel a task waits, where that is told.
+pub(crate) fn wchan(tid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{tid}/wchan")).ok()?;
+    (!name.is_empty() && name != "0").then_some(name)
+}
+
+/// Tells whether any task of a process waits where nothing interrupts it.
+pub(crate) fn waits_uninterruptibly(pid: u32) -> bool {
+    let tids = tasks(pid).unwrap_or_default();
+    tids.into_iter()
+        .any(|tid| stat(tid).is_ok_and(|stat| stat.state == RunState::Uninterruptible))
 }
 
 /// Returns the task that traces `tid`, or 0.

@@ -46,8 +46,8 @@ pub enum StopError {
     },
     /// A task did not stop in time.
     #[error(
-        "task {tid} did not stop within {} ms: it waits in the kernel where nothing interrupts it \
-         ({state:?}); all tasks run again", limit.as_millis()
+        "task {tid} did not stop within {limit:.1?}: {}",
+        late_hint(*.tid, *.state, .wchan)
     )]
     TimedOut {
         /// The task.
@@ -56,6 +56,8 @@ pub enum StopError {
         limit: Duration,
         /// What it does.
         state: RunState,
+        /// Where in the kernel it waits; empty where that is not told.
+        wchan: String,
     },
     /// A task keeps others of its process from being traced.
     #[error(
@@ -72,7 +74,7 @@ pub enum StopError {
     /// A task waits for its `vfork` child, which shares the memory and stood still.
     #[error(
         "task {tid} waits for its child {child} to call execve or exit (vfork), so they can't be \
-         stopped together; all tasks run again: try once more"
+         stopped together; all tasks run again: try again when it has"
     )]
     Vfork {
         /// The task.
@@ -118,6 +120,36 @@ impl From<SharingError> for StopError {
             SharingError::Gone(pid) => Self::Gone { pid },
             error => Self::Sharing(error),
         }
+    }
+}
+
+fn late_hint(tid: u32, state: RunState, wchan: &str) -> String {
+    if state != RunState::Uninterruptible {
+        return format!(
+            "the machine may be too busy to let it run ({state:?}); all tasks run again: try again, \
+             or allow more time"
+        );
+    }
+    let place = match wchan {
+        "" => String::new(),
+        wchan => format!(", in {wchan}"),
+    };
+    format!(
+        "it waits in the kernel where nothing interrupts it (state D{place}); all tasks run again: \
+         try again when that wait is over (sudo cat /proc/{tid}/stack tells what for)"
+    )
+}
+
+impl StopError {
+    /// Tells whether a task waits in the kernel where nothing interrupts it.
+    pub fn is_uninterruptible(&self) -> bool {
+        matches!(
+            self,
+            Self::TimedOut {
+                state: RunState::Uninterruptible,
+                ..
+            }
+        )
     }
 }
 
@@ -450,8 +482,12 @@ fn await_asked(
         if seized.len() == before {
             if begun.elapsed() > limit {
                 let tid = seized[0].tid;
-                let state = proc::stat(tid).map_or(RunState::Dead, |stat| stat.state);
-                return Err(StopError::TimedOut { tid, limit, state });
+                return Err(StopError::TimedOut {
+                    tid,
+                    limit,
+                    state: proc::stat(tid).map_or(RunState::Dead, |stat| stat.state),
+                    wchan: proc::wchan(tid).unwrap_or_default(),
+                });
             }
             if looked.elapsed() > MEND {
                 mend(stopped, seized)?;

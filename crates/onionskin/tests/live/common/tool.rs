@@ -39,14 +39,14 @@ impl Tool {
 
     /// Opens a process.
     pub(crate) fn attach(pid: u32) -> Result<Self, Error> {
-        Self::attach_with(pid, SessionOptions::default())
+        Self::attach_with(pid, session_options())
     }
 
     /// Opens a process and tracks its writes by soft-dirty bits; an error tells why that can't be.
     pub(crate) fn by_soft_dirty(target: &Target) -> Result<Self, String> {
         let options = SessionOptions {
             tracking: Tracking::SoftDirty,
-            ..Default::default()
+            ..session_options()
         };
         let tool = Self::attach_with(target.pid(), options);
         let tool = tool.unwrap_or_else(|error| panic!("attach: {}", chain(&error)));
@@ -56,7 +56,8 @@ impl Tool {
         }
     }
 
-    fn attach_with(pid: u32, options: SessionOptions) -> Result<Self, Error> {
+    /// Opens a process in a way of one's own.
+    pub(crate) fn attach_with(pid: u32, options: SessionOptions) -> Result<Self, Error> {
         let directory = temporary_directory();
         let session = Session::attach(pid, options)?;
         let address = directory
@@ -137,6 +138,11 @@ impl Tool {
         }
     }
 
+    /// Tells whether writes are tracked.
+    pub(crate) fn tracks(&self) -> bool {
+        self.session.untracked().is_none()
+    }
+
     /// Tells whether the kernel has no way at all to track writes, whatever process it is.
     pub(crate) fn kernel_tracks_nothing(&self) -> bool {
         matches!(self.session.untracked(), Some(TrackError::NoWay))
@@ -154,6 +160,15 @@ impl Tool {
     /// Returns the directory that is removed in the end.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()
+    }
+}
+
+/// How a process is opened: on a slow machine there is more time for it.
+fn session_options() -> SessionOptions {
+    let default = SessionOptions::default();
+    SessionOptions {
+        stop_limit: default.stop_limit * if is_slow() { SLOW_FACTOR } else { 1 },
+        ..default
     }
 }
 
