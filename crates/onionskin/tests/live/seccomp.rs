@@ -99,48 +99,107 @@ fn a_filter_of_one_thread_is_no_hindrance() {
 fn what_kills_is_not_injected() {
     // Tracking needs userfaultfd; the duplicate does not.
     for mode in ["kill", "kill-thread", "trap", "notify", "trace"] {
-        under_partly(mode);
+        under_partly(&["--mode", mode], Strategy::Precopy, "userfaultfd");
     }
 }
 
-/// A filter against one of our calls: tracking is out of the question, a duplicate may be made.
-fn under_partly(mode: &str) {
-    let mut target = Target::start("seccomp", &["--mode", mode]);
+/// Numbers of calls of which an argument is known only when they are made.
+const CLOSE: &str = if cfg!(target_arch = "aarch64") {
+    "57"
+} else {
+    "3"
+};
+const WAIT4: &str = if cfg!(target_arch = "aarch64") {
+    "260"
+} else {
+    "61"
+};
+
+#[test]
+fn what_kills_for_an_argument_is_not_injected() {
+    for mode in ["kill", "trap"] {
+        let args = |call| ["--mode", mode, "--nonzero", "--call", call];
+        // The descriptor that is closed is not 0, nor is the id of the child that is waited for.
+        under_partly(&args(CLOSE), Strategy::Precopy, "close");
+        under_partly(&args(WAIT4), Strategy::Fork, "wait4");
+    }
+}
+
+/// Takes snapshots under a filter against one of our calls, which only `forbidden` needs.
+fn under_partly(args: &[&str], forbidden: Strategy, call: &str) {
+    let mut target = Target::start("seccomp", args);
     if let Some(reason) = target.skipped() {
-        skip_part(mode, reason);
+        skip_part(&args.join(" "), reason);
         return;
     }
+    // Others may not read the filters.
+    let reads_filters = rustix::process::geteuid().is_root();
     for strategy in [
         Strategy::Auto,
         Strategy::Fork,
         Strategy::Freeze,
         Strategy::Precopy,
     ] {
-        match Tool::attach(target.pid()).and_then(|mut tool| tool.take(strategy)) {
+        let what = format!("{args:?}, {strategy:?}");
+        let mut tracked = true;
+        let taken = Tool::attach(target.pid()).and_then(|mut tool| {
+            tracked = tool.tracks();
+            tool.take(strategy)
+        });
+        match taken {
             Ok((report, _)) => {
+                let ways = match forbidden {
+                    Strategy::Precopy => [report::Strategy::Fork, report::Strategy::Freeze],
+                    _ => [report::Strategy::Precopy, report::Strategy::Freeze],
+                };
                 assert!(
-                    report.strategy != report::Strategy::Precopy
+                    ways.contains(&report.strategy)
                         || tracked_from_outside(&target, report.strategy),
-                    "{mode} forbids tracking"
+                    "{what}: by {:?}",
+                    report.strategy
                 );
                 assert!(report.pages_total > 0);
             }
             Err(error) => {
-                println!("{mode}, {strategy:?}: {}", chain(&error));
+                let said = chain(&error);
+                println!("{what}: {said}");
+                let lacks_way = strategy == Strategy::Precopy && !tracked;
                 assert!(
-                    matches!(strategy, Strategy::Precopy | Strategy::Fork),
-                    "{mode}, {strategy:?}: {}",
-                    chain(&error)
+                    strategy == forbidden || lacks_way || !reads_filters,
+                    "{what}: {said}"
                 );
+                assert!(
+                    !matches!(strategy, Strategy::Auto | Strategy::Freeze),
+                    "{what}: {said}"
+                );
+                if strategy == Strategy::Fork && reads_filters {
+                    assert!(said.contains(call), "{said}");
+                }
             }
         }
-        assert_eq!(
-            number(&target.ask("report"), "sigsys"),
-            0,
-            "{mode}, {strategy:?}"
-        );
+        assert_eq!(number(&target.ask("report"), "sigsys"), 0, "{what}");
     }
-    assert_eq!(target.finish(), Ended::Exit(0), "{mode}");
+    told(&target, forbidden, call, reads_filters);
+    target.must_advance("rounds");
+    assert_eq!(target.finish(), Ended::Exit(0), "{args:?}");
+}
+
+/// What `doctor` says must be what happened.
+fn told(target: &Target, forbidden: Strategy, call: &str, reads_filters: bool) {
+    let rows = sys::doctor::probe(Some(target.pid())).process;
+    let rows = rows.expect("a process was asked about");
+    for (name, hinders) in [
+        ("seccomp_track", forbidden == Strategy::Precopy),
+        ("seccomp_fork", forbidden == Strategy::Fork),
+    ] {
+        let row = rows.iter().find(|row| row.name == name);
+        let finding = &row.expect("it has filters").finding;
+        let works = finding.status == sys::doctor::Status::Works;
+        assert_eq!(works, !hinders && reads_filters, "{name}: {finding:?}");
+        if hinders && reads_filters {
+            assert!(finding.why.contains(call), "{name}: {finding:?}");
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //              allowlist (all but a few calls kills); strict (seccomp mode 1, one thread);
 //              one-thread (kill, in one of three threads only)
 //   --call N   the number of the call (that of userfaultfd)
+//   --nonzero  the filter answers so only where the low half of the first argument is not 0
 //
 // Commands: report: {"rounds":n,"sigsys":n}: rounds of a loop that checks its own memory, and how
 // many SIGSYS came. Ready line {"skipped":".."} where the kernel does not know the mode.
@@ -19,6 +20,7 @@ static uint64_t *memory;
 static volatile uint64_t rounds, sleeps, sigsys;
 static const char *mode;
 static long call;
+static int nonzero;
 
 static void on_sigsys(int number) { (void)number, sigsys++; }
 
@@ -32,7 +34,9 @@ static void round_of_checks(void) {
 static int install(uint32_t answer_to_call, unsigned flags) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, nonzero ? 1 : 0, 0),
         BPF_STMT(BPF_RET | BPF_K, answer_to_call),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -109,6 +113,7 @@ int main(int argc, char **argv) {
     die_with_parent();
     mode = word_option(argc, argv, "mode", "none");
     call = option(argc, argv, "call", SYS_userfaultfd);
+    nonzero = flag(argc, argv, "nonzero");
     memory = map(WORDS * 8, MAP_PRIVATE | MAP_ANONYMOUS);
     for (int i = 0; i < WORDS; i += 64) memory[i] = mix(rounds + i);
     struct sigaction action = {.sa_handler = on_sigsys, .sa_flags = SA_RESTART};
