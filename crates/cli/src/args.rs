@@ -102,7 +102,8 @@ pub(crate) struct Snapshot {
     /// How to take it.
     #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
     pub(crate) strategy: StrategyArg,
-    /// The longest freeze allowed, as 10ms: where it can't be kept, no snapshot is taken.
+    /// The longest freeze allowed, as 10ms: where it can't be kept, no snapshot is taken. Stopping the
+    /// process for anything else may take no longer either.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) max_freeze: Option<Duration>,
     /// Refuse a snapshot that can't be proven to be of one instant.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use onionskin::report::SnapshotReport;
 use onionskin::store::{Access, Store};
-use onionskin::{Error, Selection, Session, SessionOptions, SnapshotOptions, Strategy};
+use onionskin::{Error, Selection, Session, SessionOptions, SnapshotOptions, Strategy, Tracking};
 
 use crate::args::{Snapshot, StrategyArg};
 use crate::open;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Snapshot, out: &mut Out) -> Result<Outcome> {
         Session::foresee(args.pid, &options(args, None, false))?;
     }
     let stop = Stop::listen()?;
-    let mut session = Session::attach(args.pid, SessionOptions::default())?;
+    let mut session = Session::attach(args.pid, session_options(args))?;
     let store = match found {
         Some(store) => store,
         None => open::store(address, Access::Create)?,
@@ -121,6 +121,23 @@ impl Camera<'_> {
     }
 }
 
+/// What attaching may do: no stop is longer than the freeze may be, and what copies all memory in
+/// one freeze needs to have nothing tracked before it.
+fn session_options(args: &Snapshot) -> SessionOptions {
+    let whole = matches!(args.strategy, StrategyArg::Fork | StrategyArg::Freeze);
+    let default = SessionOptions::default();
+    SessionOptions {
+        tracking: if whole && args.every.is_none() {
+            Tracking::Off
+        } else {
+            Tracking::Best
+        },
+        stop_limit: args
+            .max_freeze
+            .map_or(default.stop_limit, |most| most.min(default.stop_limit)),
+    }
+}
+
 fn options(args: &Snapshot, name: Option<String>, more_follow: bool) -> SnapshotOptions {
     SnapshotOptions {
         name,
@@ -140,5 +157,42 @@ fn strategy(arg: StrategyArg) -> Strategy {
         StrategyArg::Precopy => Strategy::Precopy,
         StrategyArg::Fork => Strategy::Fork,
         StrategyArg::Freeze => Strategy::Freeze,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn attached_with(more: &str) -> SessionOptions {
+        let line = format!("onionskin snapshot 7 --store s {more}");
+        match Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command) {
+            Ok(Command::Snapshot(args)) => session_options(&args),
+            _ => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn attaching_keeps_the_promise_too() {
+        let default = SessionOptions::default().stop_limit;
+        assert!(default < Duration::from_secs(1));
+        assert_eq!(attached_with("").stop_limit, default);
+        assert_eq!(attached_with("--max-freeze 10s").stop_limit, default);
+        let short = attached_with("--max-freeze 10ms").stop_limit;
+        assert_eq!(short, Duration::from_millis(10));
+    }
+
+    #[test]
+    fn nothing_is_tracked_for_a_single_copy_of_all() {
+        for whole in ["freeze", "fork"] {
+            let single = attached_with(&format!("--strategy {whole}"));
+            assert_eq!(single.tracking, Tracking::Off);
+            let series = attached_with(&format!("--strategy {whole} --every 5s"));
+            assert_eq!(series.tracking, Tracking::Best);
+        }
+        assert_eq!(attached_with("").tracking, Tracking::Best);
     }
 }

@@ -156,6 +156,34 @@ fn doctor_tells_its_strategies_in_json() {
 }
 
 #[test]
+fn what_is_copied_whole_in_one_freeze_has_no_other_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    if !works("freeze", "a snapshot without another stop", dir.path()) {
+        return;
+    }
+    let workload = workload::Workload::start();
+    let pid = workload.pid();
+    let args = ["snapshot", &pid, "--store", "store", "--json"];
+    let stops = |strategy| {
+        let output = onionskin(&[&args[..], &["--strategy", strategy]].concat(), dir.path());
+        assert_eq!(output.status.code(), Some(0), "{strategy}: {output:?}");
+        let value = json(&output);
+        assert_eq!(value["strategy"], strategy);
+        assert_eq!(value["warnings"], Value::Array(Vec::new()), "{value}");
+        let stops = value["stops"].as_array().unwrap().clone();
+        let why = stops
+            .iter()
+            .map(|stop| stop["why"].as_str().unwrap_or("").to_owned());
+        why.collect::<Vec<_>>()
+    };
+    assert_eq!(stops("freeze"), Vec::<String>::new());
+    if works("fork", "a fork without attaching", dir.path()) {
+        assert_eq!(stops("fork"), ["reap"]);
+    }
+    workload.finish();
+}
+
+#[test]
 fn an_export_of_damaged_pages_says_what_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     if !works("freeze", "an export of damaged pages", dir.path()) {
