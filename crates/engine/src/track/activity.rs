@@ -136,11 +136,12 @@ impl Watcher {
             }
             Tracking::SoftDirty => {
                 let began = clock.now();
-                let took = space.stop(limit).map_err(|errno| match errno {
+                space.stop(limit).map_err(|errno| match errno {
                     Errno::ESRCH => WatchError::Gone,
                     _ => WatchError::Stop(errno),
                 })?;
                 space.hold(limit);
+                let took = clock.now().saturating_sub(began);
                 self.costs(space.page_size()).stopped(took);
                 let seen = self.look(space, clock);
                 if let Err(errno) = space.resume() {
