@@ -385,8 +385,8 @@ fn found(listener: &mut Listener<'_>, taken: &Taken, is_layer: bool) -> Vec<Doub
         doubts.push(Doubt {
             ranges: verified.differences.ranges().to_vec(),
             reason: "compared while it stood still, the process had other content in these pages \
-                     than the snapshot; unless a device writes there, that is a defect of \
-                     Onionskin"
+                     than the snapshot; unless a device or another process writes there, that is \
+                     a defect of Onionskin"
                 .into(),
         });
     }

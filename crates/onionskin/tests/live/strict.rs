@@ -98,7 +98,16 @@ fn what_only_tracking_misses_is_taken_without_it() {
 
 #[test]
 fn memory_that_others_write_is_in_doubt_as_long_as_they_do() {
-    let mut target = Target::start("doubtful", &["--shared"]);
+    in_doubt_as_long_as_others_write("--shared", "this shared memory too");
+}
+
+#[test]
+fn memory_that_others_hold_a_descriptor_of_is_in_doubt_as_long_as_they_do() {
+    in_doubt_as_long_as_others_write("--held", "this shared memory by a descriptor");
+}
+
+fn in_doubt_as_long_as_others_write(how: &str, reason: &str) {
+    let mut target = Target::start("doubtful", &[how]);
     let (start, len) = (target.number("shared"), target.number("len"));
     let mut tool = Tool::on(&target);
     let strategy = Strategy::Freeze;
@@ -107,9 +116,7 @@ fn memory_that_others_write_is_in_doubt_as_long_as_they_do() {
     let Consistency::Unproven { reasons: doubts } = &report.consistency else {
         panic!("{report:?}");
     };
-    let shared = doubts
-        .iter()
-        .find(|doubt| doubt.reason.contains("this shared memory too"));
+    let shared = doubts.iter().find(|doubt| doubt.reason.contains(reason));
     let shared = shared.unwrap_or_else(|| panic!("{doubts:?}"));
     let ranges: Vec<(u64, u64)> = shared
         .ranges

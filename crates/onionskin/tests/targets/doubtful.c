@@ -2,6 +2,7 @@
 //
 //   --direct   a file that is read past the page cache
 //   --ring     an io_uring as well
+//   --held     two pages of a file in memory, of which a child has only a descriptor, and writes by it
 //   --shared   two pages of memory that a child has as well, which goes on writing to it
 //
 // Ready line: {"pid":n,"shared":n,"len":n}, with "skipped":WHY where the machine has no such thing.
@@ -51,12 +52,30 @@ static void share(void) {
     }
 }
 
+static void hold(void) {
+    int file = CHECK(memfd_create("doubtful", MFD_CLOEXEC));
+    CHECK(ftruncate(file, 2 * page_size()));
+    pid_t parent = getpid();
+    child = CHECK(fork());
+    if (child == 0) {
+        die_with_parent();
+        if (getppid() != parent) _exit(0);
+        for (uint64_t value = 1;; value++) {
+            CHECK(pwrite(file, &value, sizeof value, 0));
+            sleep_ns(100000);
+        }
+    }
+    shared = mmap(NULL, 2 * page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (shared == MAP_FAILED) fail(2, "mmap: %s", strerror(errno));
+}
+
 int main(int argc, char **argv) {
     die_with_parent();
     const char *why = NULL;
     if (!why && flag(argc, argv, "direct")) why = open_direct();
     if (!why && flag(argc, argv, "ring")) why = open_ring();
     if (flag(argc, argv, "shared")) share();
+    if (flag(argc, argv, "held")) hold();
     start_thread(work, NULL);
     if (why) answer("{\"pid\":%d,\"skipped\":\"%s\"}", getpid(), why);
     else answer("{\"pid\":%d,\"shared\":%lu,\"len\":%lu}", getpid(), (unsigned long)shared,

@@ -16,6 +16,7 @@
 
 mod account;
 mod descriptors;
+mod held;
 mod hidden;
 mod kernel_shared;
 mod kind;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use space::{Errno, Mapping, PageRange, Protection, RangeSet, Sharing};
 
+use super::held::held;
 use super::hidden::unseen as unseen_processes;
 use super::{Danger, Unproven};
 use crate::doctor::{CAP_SYS_PTRACE, capable};
@@ -35,6 +36,8 @@ struct Span {
 pub struct Others {
     /// They have it mapped for writing.
     writers: BTreeMap<u32, BTreeSet<Span>>,
+    /// They have it open for writing.
+    holders: BTreeMap<u32, BTreeSet<Span>>,
     /// They may not be looked at.
     strangers: BTreeSet<u32>,
 }
@@ -43,8 +46,8 @@ impl Others {
     /// Looks for processes beside `ours` that can write to the shared memory among `mappings`: what
     /// they write during a freeze may be in a snapshot or not, page by page.
     ///
-    /// Who has only a descriptor of it, and no mapping, is not found, nor is who comes after one
-    /// look and ends before the next.
+    /// Who has it mapped for writing is found, and who has it open for writing. Not found is who comes
+    /// after one look and ends before the next, and a descriptor that is on its way through a socket.
     ///
     /// # Errors
     ///
@@ -54,7 +57,10 @@ impl Others {
         mappings: impl IntoIterator<Item = &'a Mapping>,
         ours: &[u32],
     ) -> Result<(), ProcfsError> {
-        let files: BTreeSet<File> = shared(mappings).map(file).collect();
+        let named: BTreeMap<File, &str> = shared(mappings)
+            .map(|mapping| (file(mapping), mapping.name.as_str()))
+            .collect();
+        let files: BTreeSet<File> = named.keys().copied().collect();
         if files.is_empty() {
             return Ok(());
         }
@@ -64,13 +70,15 @@ impl Others {
                 continue;
             }
             theirs.clear();
-            match maps(pid, &mut buf, &mut theirs) {
-                Ok(()) => {
+            let looked = maps(pid, &mut buf, &mut theirs);
+            match looked.and_then(|()| open_files(pid, &named)) {
+                Ok(held) => {
                     let written = shared(&theirs)
                         .filter(|theirs| theirs.protection.contains(Protection::WRITE))
                         .map(span)
                         .filter(|span| files.contains(&span.file));
-                    self.write(pid, written);
+                    add(&mut self.writers, pid, written);
+                    add(&mut self.holders, pid, held.into_iter().map(whole));
                 }
                 Err(ProcfsError::Gone { .. }) => {}
                 Err(_) if has_no_memory(pid) => {}
@@ -80,12 +88,6 @@ impl Others {
             }
         }
         Ok(())
-    }
-
-    fn write(&mut self, pid: u32, spans: impl Iterator<Item = Span>) {
-        for span in spans {
-            self.writers.entry(pid).or_default().insert(span);
-        }
     }
 
     /// Returns what is in doubt of these mappings for all that: where their memory lies now, wherever it
@@ -108,26 +110,68 @@ impl Others {
             "may not be looked at, and may be able to write to this shared memory: run as root \
              (CAP_SYS_PTRACE) to find out"
         };
-        let (mut pids, mut written) = (BTreeSet::new(), RangeSet::new());
-        for (&pid, spans) in &self.writers {
-            for span in spans {
-                let both = ours.iter().filter_map(|ours| in_both(ours, *span));
-                for range in both {
-                    pids.insert(pid);
-                    written.insert(range);
-                }
-            }
-        }
         let known = [
-            doubt(
-                &pids,
-                &written,
+            theirs(
+                &self.writers,
+                &ours,
                 "can write to this shared memory too, and does not stand still",
+            ),
+            theirs(
+                &self.holders,
+                &ours,
+                "can write to this shared memory by a descriptor, and does not stand still",
             ),
             doubt(&self.strangers, &all, strange),
         ];
         known.into_iter().flatten().chain(hidden).collect()
     }
+}
+
+fn add(to: &mut BTreeMap<u32, BTreeSet<Span>>, pid: u32, spans: impl Iterator<Item = Span>) {
+    for span in spans {
+        to.entry(pid).or_default().insert(span);
+    }
+}
+
+/// Those of the files that a process has open for writing. On some file systems (btrfs) a mapping names
+/// another device than the file does: then its name decides.
+fn open_files(pid: u32, named: &BTreeMap<File, &str>) -> Result<Vec<File>, ProcfsError> {
+    let is_wanted = |inode| named.keys().any(|file| file.inode == inode);
+    let held = held(&Process::open(pid)?, is_wanted)?;
+    let is_same = |file: &File, name: &str| {
+        !file.is_system_v
+            && held.iter().any(|held| {
+                held.inode == file.inode && (held.device == file.device || held.name == name)
+            })
+    };
+    let files = named.iter().filter(|(file, name)| is_same(file, name));
+    Ok(files.map(|(file, _)| *file).collect())
+}
+
+fn whole(file: File) -> Span {
+    Span {
+        file,
+        from: 0,
+        to: u64::MAX,
+    }
+}
+
+/// What is in doubt of our mappings because others can write to parts of their files.
+fn theirs(
+    parts: &BTreeMap<u32, BTreeSet<Span>>,
+    ours: &[&Mapping],
+    what: &str,
+) -> Option<Unproven> {
+    let (mut pids, mut written) = (BTreeSet::new(), RangeSet::new());
+    for (&pid, spans) in parts {
+        for span in spans {
+            for range in ours.iter().filter_map(|ours| in_both(ours, *span)) {
+                pids.insert(pid);
+                written.insert(range);
+            }
+        }
+    }
+    doubt(&pids, &written, what)
 }
 
 /// What is in doubt because of some processes, if there are any.
@@ -246,7 +290,11 @@ mod tests {
     fn memory_is_in_doubt_where_it_lies_by_now() {
         let (before, moved) = (mapping(0x10_0000, 8, 4), mapping(0x50_0000, 8, 4));
         let mut others = Others::default();
-        others.write(7, std::iter::once(span(&mapping(0x90_0000, 2, 5))));
+        add(
+            &mut others.writers,
+            7,
+            std::iter::once(span(&mapping(0x90_0000, 2, 5))),
+        );
         let at = |start| mapping(start, 2, 0).range;
         assert_eq!(written(&others, &[before]), [at(0x10_1000)]);
         assert_eq!(written(&others, &[moved]), [at(0x50_1000)]);
@@ -258,9 +306,13 @@ mod tests {
         let mut segment = mapping(0x10_0000, 8, 0);
         segment.name = "/SYSV00000000 (deleted)".into();
         let mut others = Others::default();
-        others.write(7, std::iter::once(span(&mapping(0x90_0000, 8, 0))));
+        add(
+            &mut others.writers,
+            7,
+            std::iter::once(span(&mapping(0x90_0000, 8, 0))),
+        );
         assert_eq!(written(&others, std::slice::from_ref(&segment)), []);
-        others.write(7, std::iter::once(span(&segment)));
+        add(&mut others.writers, 7, std::iter::once(span(&segment)));
         assert_eq!(
             written(&others, std::slice::from_ref(&segment)),
             [segment.range]

@@ -58,6 +58,12 @@ impl FdInfo {
         Ok(info)
     }
 
+    /// Tells whether it can be written through.
+    pub(crate) fn is_writable(&self) -> bool {
+        let access = self.flags & rustix::fs::OFlags::RWMODE.bits();
+        access != rustix::fs::OFlags::RDONLY.bits()
+    }
+
     /// Tells whether reads and writes go past the page cache (`O_DIRECT`).
     pub fn is_direct(&self) -> bool {
         self.flags & rustix::fs::OFlags::DIRECT.bits() != 0

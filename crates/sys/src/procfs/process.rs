@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Stat as Stat64, openat, readlinkat, statat};
 use space::{Errno, Mapping, PageSize};
 
 use super::descriptors::{Descriptor, FdInfo};
@@ -285,6 +285,26 @@ impl Process {
             }
         }
         Ok(descriptors)
+    }
+
+    /// Lists the numbers of its open descriptors.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_into`](Self::read_into).
+    pub(crate) fn descriptor_numbers(&self) -> Result<Vec<u32>, ProcfsError> {
+        self.numbers("fd")
+    }
+
+    /// Asks for the status of the file that descriptor `number` refers to.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_into`](Self::read_into), and those of asking the file.
+    pub(crate) fn descriptor_status(&self, number: u32) -> Result<Stat64, ProcfsError> {
+        let file = format!("fd/{number}");
+        statat(&self.directory, &file, AtFlags::empty())
+            .map_err(|errno| self.error(&file, errno.into()))
     }
 
     /// Reads what is known of the descriptor `number`.

@@ -1,0 +1,95 @@
+//! Files that a process has no mapping of, but can write to by a descriptor.
+
+use rustix::fs::{major, minor};
+use space::Errno;
+
+use crate::procfs::{Process, ProcfsError};
+
+/// A file that is open for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) device: (u32, u32),
+    pub(super) inode: u64,
+    /// Its name, as `/proc/PID/maps` has it too.
+    pub(super) name: String,
+}
+
+/// Finds the files with certain inodes that `process` has open for writing.
+///
+/// Seen is the table of its first thread. A file is asked for its device only where its inode is
+/// among those that are wanted: asking may take long, on a network file system that does not answer.
+///
+/// # Errors
+///
+/// Those of reading about its descriptors, but for those that were just closed.
+pub(super) fn held(
+    process: &Process,
+    is_wanted: impl Fn(u64) -> bool,
+) -> Result<Vec<Held>, ProcfsError> {
+    let mut found = Vec::new();
+    for number in process.descriptor_numbers()? {
+        let Some(info) = unless_closed(process.descriptor_info(number))? else {
+            continue;
+        };
+        if !info.is_writable() || info.inode.is_some_and(|inode| !is_wanted(inode)) {
+            continue;
+        }
+        let Some(status) = unless_closed(process.descriptor_status(number))? else {
+            continue;
+        };
+        if is_wanted(status.st_ino)
+            && let Some(name) = unless_closed(process.link(&format!("fd/{number}")))?
+        {
+            found.push(Held {
+                device: (major(status.st_dev), minor(status.st_dev)),
+                inode: status.st_ino,
+                name,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn unless_closed<T>(read: Result<T, ProcfsError>) -> Result<Option<T>, ProcfsError> {
+    match read {
+        Ok(it) => Ok(Some(it)),
+        Err(ProcfsError::Read {
+            errno: Errno::ENOENT,
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_written_is_found() {
+        let written = tempfile::NamedTempFile::new().unwrap();
+        let file = written.as_file().metadata().unwrap();
+        let ours = Process::open(std::process::id()).unwrap();
+        let by_inode = |inode: u64| held(&ours, |it| it == inode).unwrap();
+        let found = by_inode(file.ino());
+        let named = found
+            .iter()
+            .find(|held| held.name == written.path().to_str().unwrap());
+        let device = (major(file.dev()), minor(file.dev()));
+        assert_eq!(named.map(|held| held.device), Some(device));
+        let path = written.into_temp_path();
+        assert!(
+            by_inode(file.ino())
+                .iter()
+                .all(|held| held.name != path.to_str().unwrap())
+        );
+        let _read = std::fs::File::open(&path).unwrap();
+        assert!(
+            by_inode(file.ino())
+                .iter()
+                .all(|held| held.name != path.to_str().unwrap())
+        );
+    }
+}
