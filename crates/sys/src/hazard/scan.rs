@@ -37,19 +37,7 @@ pub fn inspect_process(
     page_size: PageSize,
 ) -> Result<Hazards, ProcfsError> {
     let task = living_task(process)?;
-    let mut found = Findings {
-        memory_task: task.pid(),
-        mappings,
-        page_size,
-        writable: writable(mappings),
-        hazards: Hazards {
-            mapped: mappings.iter().map(|mapping| mapping.range).collect(),
-            ..Hazards::default()
-        },
-        direct: Vec::new(),
-        rings: 0,
-        buffers: BTreeSet::new(),
-    };
+    let mut found = Findings::new(task.pid(), mappings, page_size);
     found.kernel_shared();
     match descriptor_holders(process) {
         Ok(holders) => {
@@ -105,7 +93,23 @@ struct Findings<'a> {
     buffers: BTreeSet<(Vaddr, u64)>,
 }
 
-impl Findings<'_> {
+impl<'a> Findings<'a> {
+    fn new(memory_task: u32, mappings: &'a [Mapping], page_size: PageSize) -> Self {
+        Self {
+            memory_task,
+            mappings,
+            page_size,
+            writable: writable(mappings),
+            hazards: Hazards {
+                mapped: mappings.iter().map(|mapping| mapping.range).collect(),
+                ..Hazards::default()
+            },
+            direct: Vec::new(),
+            rings: 0,
+            buffers: BTreeSet::new(),
+        }
+    }
+
     fn unproven(&mut self, danger: Danger, reason: String) {
         let known = &mut self.hazards.unproven;
         if !known.iter().any(|other| other.reason == reason) {
@@ -409,3 +413,6 @@ fn read_ring(
         std::thread::yield_now();
     }
 }
+
+#[cfg(test)]
+mod tests;
