@@ -65,8 +65,8 @@ pub(super) fn examine(pid: u32) -> Vec<Row> {
         add("shared_memory", shared_memory(pid, &sharers));
         add("vfork", vfork(&stat, &tasks, &sharers));
         let hazards = hazard::inspect(pid);
-        add("userfaultfd", userfaultfd(&hazards));
-        add("pinned", pinned(&hazards));
+        add("userfaultfd", userfaultfd(pid, &hazards));
+        add("pinned", pinned(pid, &hazards));
         add("thp_split", huge_pages(&process, status.resident));
     }
     rows
@@ -113,6 +113,20 @@ fn user(process: &Process, status: &Status) -> Finding {
                 _ => finding,
             }
         }
+    }
+}
+
+/// The command that takes a snapshot all the same, and what is different about it.
+fn frozen(pid: u32, how: &str) -> String {
+    format!("onionskin snapshot {pid} --store ./snaps --strategy freeze  # {how}")
+}
+
+/// Says how to go about a process that can't be made to call the kernel.
+fn uncalled(finding: Finding, pid: u32) -> Finding {
+    if rustix::process::geteuid().is_root() {
+        finding.fix(frozen(pid, "nothing is injected"))
+    } else {
+        as_root(finding, pid)
     }
 }
 
@@ -183,11 +197,11 @@ fn seccomp(pid: u32, tasks: &[Task]) -> [(&'static str, Finding); 3] {
     let answer = match Target::open(pid).map(|mut target| target.could_inject(LIMIT)) {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            let denied = Finding::denied(format!("{filters}; {error}"));
+            let denied = uncalled(Finding::denied(format!("{filters}; {error}")), pid);
             return NAMES.map(|name| (name, denied.clone()));
         }
         Err(error) => {
-            let denied = Finding::denied(format!("{filters}; {error}"));
+            let denied = uncalled(Finding::denied(format!("{filters}; {error}")), pid);
             return NAMES.map(|name| (name, denied.clone()));
         }
     };
@@ -200,9 +214,12 @@ fn seccomp(pid: u32, tasks: &[Task]) -> [(&'static str, Finding); 3] {
         Ok(()) => Finding::works(format!(
             "{filters}, which let the calls through by which {what}"
         )),
-        Err(error) => Finding::denied(format!(
-            "{filters}; {error}: the calls by which {what} are not injected"
-        )),
+        Err(error) => {
+            let denied = Finding::denied(format!(
+                "{filters}; {error}: the calls by which {what} are not injected"
+            ));
+            uncalled(denied, pid)
+        }
     });
     let [track, fork, reap] = found;
     [(NAMES[0], track), (NAMES[1], fork), (NAMES[2], reap)]
@@ -255,6 +272,7 @@ fn program(process: &Process) -> Finding {
     match process.program_kind() {
         Ok(Some(kind)) if kind.class == ElfClass::Bits32 => {
             Finding::missing("32-bit programs can't be snapshotted")
+                .fix(format!("gcore {}", process.pid()))
         }
         Ok(Some(kind)) => Finding::works(format!("64-bit, machine {}", kind.machine)),
         Ok(None) => Finding::works("its file is no ELF program: its registers tell what it is"),
@@ -335,24 +353,28 @@ fn vfork(stat: &Stat, tasks: &[Task], sharers: &SharerList) -> Finding {
     match child {
         Some(child) if waits(tasks) => Finding::denied(format!(
             "it waits for its vfork child {child} to execute or end"
+        ))
+        .fix(format!(
+            "ps -o pid,stat,etime,args -p {child}  # and wait until it has"
         )),
         _ => none(),
     }
 }
 
-fn userfaultfd(hazards: &Result<Hazards, ProcfsError>) -> Finding {
+fn userfaultfd(pid: u32, hazards: &Result<Hazards, ProcfsError>) -> Finding {
     match hazards {
         Ok(hazards) if hazards.userfaultfds.is_empty() => Finding::works("it has none of its own"),
         Ok(hazards) => Finding::denied(format!(
             "it has its own (descriptors {}): what is registered with it can't be tracked, and is \
              copied in the freeze",
             list(&hazards.userfaultfds)
-        )),
+        ))
+        .fix(frozen(pid, "all is copied in the freeze")),
         Err(error) => refused("its descriptors", error),
     }
 }
 
-fn pinned(hazards: &Result<Hazards, ProcfsError>) -> Finding {
+fn pinned(pid: u32, hazards: &Result<Hazards, ProcfsError>) -> Finding {
     match hazards {
         Ok(hazards) if hazards.unproven.is_empty() && hazards.pinned.is_empty() => {
             Finding::works("no sign of writes past its page tables")
@@ -370,6 +392,9 @@ fn pinned(hazards: &Result<Hazards, ProcfsError>) -> Finding {
             Finding::denied(format!(
                 "a snapshot would be unproven: {}",
                 reasons.join("; ")
+            ))
+            .fix(format!(
+                "ls -l /proc/{pid}/fd  # and have it close what is named, or do without --strict"
             ))
         }
         Err(error) => refused("signs of pinned memory", error),

@@ -40,6 +40,9 @@ pub(super) fn probe(features: &mut BTreeMap<String, Finding>) {
     features.insert("userfaultfd_user_mode".into(), user_mode());
     features.insert("dev_userfaultfd".into(), device());
     let Some(offered) = offered() else {
+        let none = without(user_mode());
+        let rows = FEATURES.map(|name| (format!("uffd_{name}"), none.clone()));
+        features.extend(rows);
         return;
     };
     for bit in 0..u64::BITS {
@@ -49,6 +52,16 @@ pub(super) fn probe(features: &mut BTreeMap<String, Finding>) {
             features.insert(format!("uffd_{name}"), feature(1 << bit));
         }
     }
+}
+
+/// What is known of each feature where no userfaultfd is to be had: what keeps us from having one by the
+/// way that asks for the least privilege.
+fn without(way: Finding) -> Finding {
+    let why = format!("not known without a userfaultfd: {}", way.why);
+    if way.is_good() {
+        return Finding::missing(why).fix(NO_CONFIG);
+    }
+    Finding { why, ..way }
 }
 
 /// Gets a userfaultfd by the way that asks for the least privilege.
