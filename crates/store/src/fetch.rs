@@ -242,12 +242,13 @@ pub(crate) fn unpack_into(wanted: &Wanted, stored: &[u8], raw: &mut [u8]) -> Res
     })
 }
 
-/// As [`unpack_into`], with the bare problem.
-pub(crate) fn unpack_checked(
-    hash: &[u8; 32],
-    stored: &[u8],
-    raw: &mut [u8],
-) -> Result<(), &'static str> {
+/// Unpacks a chunk's stored bytes into the start of `raw`, which is as long as its content is, and checks
+/// the content against its hash.
+///
+/// # Errors
+///
+/// What is wrong with the bytes, in words. Then `raw` holds nothing of use.
+pub fn unpack_checked(hash: &[u8; 32], stored: &[u8], raw: &mut [u8]) -> Result<(), &'static str> {
     if stored.len() == raw.len() {
         raw.copy_from_slice(stored);
     } else {

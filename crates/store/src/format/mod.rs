@@ -9,6 +9,7 @@ mod lease;
 mod manifest;
 mod pack;
 
+pub use crate::fetch::unpack_checked;
 pub use bytes::FormatError;
 pub use lease::Lease;
 pub use manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestHead, decode_head, decode_manifest};
