@@ -172,7 +172,10 @@ pub enum GcError {
     )]
     Read(#[from] ReadError),
     /// A lease can't be understood: nothing was deleted.
-    #[error("nothing was deleted, since the lease {name} can't be understood")]
+    #[error(
+        "nothing was deleted, since the lease {name} can't be understood: where no snapshot is being \
+         written (nor by a newer version of onionskin), delete that file"
+    )]
     Lease {
         /// The lease's name.
         name: String,
