@@ -10,11 +10,14 @@ use crate::common::{
     is_slow, number, pages_of, rounds, rounds_min, skip, skip_part,
 };
 
-/// Snapshots of each strategy, and the time after which no more are begun.
+/// Snapshots of a bank by each strategy, and the time after which no more are begun: far more than a quiet
+/// machine takes.
 const COUNT: u32 = 200;
-const TIME: Duration = Duration::from_secs(30);
+const BANK_TIME: Duration = Duration::from_secs(240);
 /// What a run on a machine under load must reach for all that.
-const COUNT_MIN: u32 = 15;
+const COUNT_MIN: u32 = 100;
+/// The time for mappings that change places.
+const TIME: Duration = Duration::from_secs(30);
 
 /// Transfers a second of each of a bank's threads: as many as leave some processor to us.
 fn rate() -> &'static str {
@@ -35,7 +38,7 @@ fn bank(strategy: Strategy, attach: impl FnOnce(&Target) -> Option<Tool>) {
     };
     let mut taken = 0;
     let mut transfers = 0;
-    for round in rounds(COUNT, TIME) {
+    for round in rounds(COUNT, BANK_TIME) {
         let options = SnapshotOptions {
             verify: round % 4 == 0,
             ..ask(strategy)
@@ -57,6 +60,7 @@ fn bank(strategy: Strategy, attach: impl FnOnce(&Target) -> Option<Tool>) {
         }
         taken += 1;
     }
+    println!("{strategy:?}: {taken} snapshots");
     assert!(
         taken >= rounds_min(COUNT_MIN),
         "only {taken} snapshots were taken"

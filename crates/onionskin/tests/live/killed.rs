@@ -10,9 +10,10 @@ use crate::common::{
     Ended, STRATEGIES, Target, ask, mix, number, slack_ms, states, temporary_directory,
 };
 
-/// How many times, unless `ONIONSKIN_KILLS` says otherwise, and the time after which it ends.
+/// How many times, unless `ONIONSKIN_KILLS` says otherwise, and the time after which it ends: far more
+/// than a quiet machine takes.
 const KILLS: u32 = 1000;
-const TIME: Duration = Duration::from_secs(170);
+const TIME: Duration = Duration::from_secs(600);
 /// The longest that a tool lives after it begins.
 const LIFE_US: u64 = 70_000;
 
@@ -161,7 +162,7 @@ fn killed_at_random_moments() {
                 !states(pid).contains(&'t'),
                 "kill {kill}, {strategy:?}: still traced"
             );
-        } else if kill % 10 == 1 {
+        } else {
             let report = blocked.ask("report");
             assert_eq!(number(&report, "violations"), 0, "kill {kill}: {report}");
         }
@@ -181,7 +182,7 @@ fn killed_at_random_moments() {
     );
     assert_eq!(living, 0, "a duplicate lives on: {left:?}");
     assert!(
-        done >= kills.min(100),
+        done >= kills * 9 / 10,
         "only {done} kills fitted into {TIME:?}"
     );
     // The next session takes note of the ends that nobody took note of.

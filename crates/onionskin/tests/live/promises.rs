@@ -46,7 +46,16 @@ fn a_promise_is_kept_or_there_is_no_snapshot() {
     let mut tool = Tool::on(&target);
     let (mut kept, mut failed) = (0, 0);
     let limits = [50, 500, 3000, 20_000, 60_000_000].map(Duration::from_micros);
-    for strategy in [Strategy::Auto, Strategy::Fork, Strategy::Freeze] {
+    let all = [
+        Strategy::Auto,
+        Strategy::Precopy,
+        Strategy::Fork,
+        Strategy::Freeze,
+    ];
+    for strategy in all {
+        if strategy == Strategy::Precopy && !tool.can(strategy) {
+            continue;
+        }
         for limit in limits {
             let options = SnapshotOptions {
                 max_freeze: Some(limit),

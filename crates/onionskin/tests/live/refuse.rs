@@ -147,7 +147,7 @@ const TRY: &str = "ONIONSKIN_TEST_TRY";
 
 /// Not a test: the body of a process that runs as another user, told so by its environment.
 #[test]
-fn body_without_privilege() {
+fn body_of_the_unprivileged() {
     let Ok(pid) = std::env::var(TRY) else { return };
     let taken = Tool::attach(pid.parse().unwrap()).and_then(|mut tool| {
         tool.take(Strategy::Auto)?;
@@ -183,7 +183,7 @@ fn as_nobody(pid: u32) -> String {
     let ourselves = Open::with(&std::env::current_exe().unwrap());
     let output = ourselves
         .command()
-        .args(["--exact", "refuse::body_without_privilege", "--nocapture"])
+        .args(["--exact", "refuse::body_of_the_unprivileged", "--nocapture"])
         .env(TRY, pid.to_string())
         .output()
         .unwrap();
@@ -204,6 +204,8 @@ fn another_users_process() {
     let mut ours = Target::start("bank", &["--mib", "1", "--rate", "1000"]);
     let answer = as_nobody(ours.pid());
     assert!(answer.starts_with("refused: "), "{answer}");
+    let clear = "runs as user 0: run as that user, or as root";
+    assert!(answer.contains(clear), "{answer}");
     number(&ours.ask("check"), "transfers");
     assert_eq!(ours.finish(), Ended::Exit(0));
 }

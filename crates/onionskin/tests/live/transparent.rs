@@ -373,7 +373,7 @@ fn many_forked_snapshots_leave_no_zombie() {
     let count = std::env::var("ONIONSKIN_FORKS")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(200);
+        .unwrap_or(1000);
     for _ in 0..count {
         tool.must(&ask(Strategy::Fork));
     }
