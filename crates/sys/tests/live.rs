@@ -281,7 +281,7 @@ const TOOL_HOLDS: &str = "ONIONSKIN_TEST_TOOL_HOLDS";
 
 /// Not a test by itself: what is killed by the test below.
 #[test]
-fn tool() {
+fn body_of_the_tool() {
     let Ok(pid) = std::env::var(TOOL_TARGET) else {
         return;
     };
@@ -313,7 +313,7 @@ fn start_tool(pid: u32, holds: bool, so_far: &str) -> Child {
         command.env(TOOL_HOLDS, "1");
     }
     let mut tool = command
-        .args(["--exact", "tool", "--nocapture"])
+        .args(["--exact", "body_of_the_tool", "--nocapture"])
         .env(TOOL_TARGET, pid.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

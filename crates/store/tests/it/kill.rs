@@ -16,7 +16,7 @@ const VICTIM: &str = "ONIONSKIN_KILL_TEST_STORE";
 
 /// Writes a base and layers without end, as fast as it can; the same ones in every run.
 #[test]
-fn victim() {
+fn body_of_the_victim() {
     let Some(address) = std::env::var_os(VICTIM) else {
         return;
     };
@@ -80,7 +80,7 @@ fn a_writer_may_be_killed_at_any_moment() {
     let mut whole = 0;
     for _ in 0..25 {
         let mut victim = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kill::victim", "--nocapture"])
+            .args(["--exact", "kill::body_of_the_victim", "--nocapture"])
             .env(VICTIM, address)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

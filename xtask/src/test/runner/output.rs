@@ -94,7 +94,8 @@ impl Output {
     /// Counts. `broken` says what is wrong with how the program ended, if anything is.
     pub(crate) fn counts(self, broken: &Option<String>) -> Counts {
         let passed_lines: BTreeSet<_> = self.passed.difference(&self.failed).cloned().collect();
-        let mut passed = passed_lines.len().max(self.summed.passed);
+        let bodies = passed_lines.iter().filter(|name| is_body(name)).count();
+        let mut passed = passed_lines.len().max(self.summed.passed) - bodies;
         let mut failed = self.failed.len().max(self.summed.failed);
         if let Some(how) = broken
             && failed == 0
@@ -190,6 +191,12 @@ fn is_test(test: &str, name: &str) -> bool {
             .is_some_and(|modules| modules.ends_with("::"))
 }
 
+/// Tells whether a test is none, by its name: the body of a program that another test runs.
+fn is_body(test: &str) -> bool {
+    let (_, name) = test.rsplit_once("::").unwrap_or(("", test));
+    name.starts_with("body_of_")
+}
+
 /// Tells whether a name such as `test/part` means a part of a test.
 fn is_part(test: &str, name: &str) -> bool {
     name.split_once('/')
@@ -277,6 +284,12 @@ test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 7 filtered out; 
         assert_eq!((counts.passed, counts.skipped.len()), (2, 2));
         let part = read(&MIXED.replace("skipped: needs", "skipped: two/x: needs"));
         assert_eq!(part.counts(&None).passed, 3);
+    }
+
+    #[test]
+    fn the_body_of_a_program_is_no_test() {
+        let output = read(&MIXED.replace("a::one", "a::body_of_the_tool"));
+        assert_eq!(output.counts(&None).passed, 1);
     }
 
     #[test]
