@@ -35,6 +35,43 @@ fn names(dir: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The names that programs read. One may be added; one that goes or changes breaks them.
+const NAMES: [&str; 20] = [
+    "bytes_read",
+    "bytes_stored",
+    "consistency",
+    "created",
+    "duration_ms",
+    "freeze",
+    "freeze_ms",
+    "name",
+    "page_size",
+    "pages_copied_frozen",
+    "pages_total",
+    "parent",
+    "pid",
+    "program",
+    "rounds",
+    "snapshot",
+    "stops",
+    "strategy",
+    "verify",
+    "warnings",
+];
+const PARTS: [&str; 4] = ["copy", "registers", "scan", "stop"];
+
+/// The names in an object, sorted.
+fn names_in(object: &Value) -> Vec<&str> {
+    let mut names: Vec<&str> = object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 #[test]
 fn each_snapshot_is_a_layer_on_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
@@ -54,8 +91,16 @@ fn each_snapshot_is_a_layer_on_the_one_before() {
         for pair in lines.windows(2) {
             assert_eq!(pair[1]["parent"], pair[0]["snapshot"]);
         }
+        let whole = lines[0]["bytes_stored"].as_u64().unwrap();
+        for layer in &lines[1..] {
+            // The program writes to less than half of its memory in so short a time.
+            let stored = layer["bytes_stored"].as_u64().unwrap();
+            assert!(stored < whole / 2, "{stored} of {whole} bytes: {layer}");
+        }
     }
     for line in &lines {
+        assert_eq!(names_in(line), NAMES);
+        assert_eq!(names_in(&line["freeze"]), PARTS);
         for name in ["freeze_ms", "duration_ms"] {
             assert!(line[name].as_f64().is_some(), "{name} in {line}");
         }
