@@ -24,11 +24,17 @@ impl Observer for Notes {
     }
 }
 
-/// A process that writes all of its memory, again and again: enough for a copy to take a while.
+/// A process that writes all of its memory, again and again: enough for a copy to take a while. A
+/// machine with one slow processor would have none of it left for what gives way to the process.
 fn busy() -> Target {
-    let mib = if is_slow() { "6" } else { "48" };
-    let writes = ["--mib", mib, "--hot-percent", "100", "--writes", "1000"];
-    Target::start("heartbeat", &writes)
+    let slow = ["--mib", "6", "--threads", "1", "--period-us", "20000"];
+    let size = if is_slow() {
+        &slow[..]
+    } else {
+        &["--mib", "48"]
+    };
+    let writes = ["--hot-percent", "100", "--writes", "1000"];
+    Target::start("heartbeat", &[size, &writes].concat())
 }
 
 /// What must hold of every freeze, however fast the machine is.
