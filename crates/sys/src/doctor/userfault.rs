@@ -150,3 +150,21 @@ fn may_trace_command() -> String {
     let path = program.to_string_lossy().replace('\'', r"'\''");
     format!("sudo setcap cap_sys_ptrace+ep '{path}'")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Status;
+    use super::*;
+
+    #[test]
+    fn features_that_are_not_known_say_what_to_do_about_it() {
+        let denied = Finding::failed("userfaultfd(2)", Errno::EPERM).fix("ask for it");
+        let rows = without(denied);
+        assert_eq!(rows.status, Status::Denied);
+        assert_eq!(rows.fix.as_deref(), Some("ask for it"));
+        assert!(rows.why.contains("userfaultfd(2)"), "{}", rows.why);
+        let odd = without(Finding::works("it is there"));
+        assert_eq!(odd.status, Status::Missing);
+        assert_eq!(odd.fix.as_deref(), Some(NO_CONFIG));
+    }
+}
