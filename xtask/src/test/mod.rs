@@ -21,7 +21,7 @@
 //! | `ONIONSKIN_PROGRAMS` | a folder of C programs, where there is no compiler: in guests |
 //! | `ONIONSKIN_SLOW`, `ONIONSKIN_KILLS`, `ONIONSKIN_FORKS` | in guests: to repeat less |
 //! | `ONIONSKIN_KEEP`, `ONIONSKIN_KEPT` | folders of snapshots that go from kernel to kernel |
-//! | `ONIONSKIN_ORACLE_SECONDS` | seconds of random programs on the kernel and on the model; unset, that test is skipped |
+//! | `ONIONSKIN_ORACLE_SECONDS` | seconds of random programs on the kernel and on the model; unset, two minutes |
 //! | `PATH` | begins with a folder that holds `redis-server` if xtask provided it |
 
 mod hugepages;
