@@ -55,7 +55,7 @@ pub struct Activity {
     /// register new mappings are the address space's own, and not counted here.
     pub stopped: Duration,
     /// What a freeze would have to deal with now, if everything had been copied at the start of
-    /// the interval; [`auto`](crate::auto) tells what rounds would leave of it.
+    /// the interval; [`auto`] tells what rounds would leave of it.
     pub load: Load,
 }
 
@@ -172,7 +172,7 @@ impl Watcher {
         })
     }
 
-    /// Forecasts a snapshot that is taken now, as [`auto`](crate::auto) does, from what looking and
+    /// Forecasts a snapshot that is taken now, as [`auto`] does, from what looking and
     /// copying take here. Nobody has forked the process: what that takes is a rough guess.
     pub fn outlook(&self, activity: &Activity, page_size: PageSize, forks: Forks) -> Outlook {
         let pace = Pace {
