@@ -16,8 +16,8 @@ mod restarts;
 
 pub(crate) use extended::Extended;
 pub(crate) use restarts::{
-    DECIDES_BEFORE_STOP, begin_anew, blocked_call, calls_can_carry, may_be_marked, reentry,
-    waiting_call, waits,
+    DECIDES_BEFORE_STOP, begin_anew, blocked_call, calls_can_carry, may_be_marked, may_wait,
+    reentry, waiting_call, waits,
 };
 
 /// `svc #0`.
