@@ -90,6 +90,14 @@ impl Making<'_> {
         self.gather(&suites::build_with(&mut cargo)?)
     }
 
+    /// The package that a suite belongs to; `None` for one that no guest is for: the machine's own
+    /// tests are built with those of the guests.
+    fn member_of(&self, suite: &Suite) -> Option<&Member> {
+        let (_, folder) = suite.executable()?;
+        let mut members = self.members.iter();
+        members.find(|member| member.folder == folder).copied()
+    }
+
     /// Gathers the suites that are wanted of those that are built, with the C programs that they
     /// look at.
     pub(super) fn gather(&self, built: &[Suite]) -> Result<Programs> {
@@ -102,11 +110,11 @@ impl Making<'_> {
             let to = targets.join(&member.name);
             compile(member, architecture, self.tools, &to)?;
         }
-        let is_wanted = |name: &str| touches_kernel(name) && self.wanted.has_suite(name);
         let suites: Vec<_> = built
             .iter()
-            .filter(|suite| is_wanted(&suite.name))
-            .map(|suite| pack(suite, self.members, &strip))
+            .filter(|suite| touches_kernel(&suite.name) && self.wanted.has_suite(&suite.name))
+            .filter_map(|suite| Some((suite, self.member_of(suite)?)))
+            .map(|(suite, member)| pack(suite, member, &strip))
             .collect::<Result<_>>()?;
         // Cargo builds a package's programs with its tests.
         let has_command = suites.iter().any(|suite| suite.package == COMMAND);
@@ -123,14 +131,13 @@ impl Making<'_> {
 
 fn pack(
     suite: &Suite,
-    members: &[&Member],
+    member: &Member,
     strip: &dyn Fn(&Path) -> Result<PathBuf>,
 ) -> Result<Packed> {
     let (path, folder) = suite.executable().context("these suites are programs")?;
-    let member = members.iter().find(|member| member.folder == folder);
     Ok(Packed {
         name: suite.name.clone(),
-        package: member.context("a suite of a package")?.name.clone(),
+        package: member.name.clone(),
         path: path.to_owned(),
         stripped: strip(path)?,
         folder: folder.to_owned(),

@@ -99,14 +99,22 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let ready = thread::scope(|scope| {
         let building =
             fetching.map(|fetching| scope.spawn(move || kernels::build(workspace, fetching, here)));
-        run(Pace::Free)?;
+        let ran = run(Pace::Free);
         let built = building.map(|thread| thread.join().expect("it returns what goes wrong"));
-        built.transpose()
+        ran.map(|()| built)
     })?;
     run(Pace::Timed)?;
     drop(huge_pages);
     match ready {
-        Some(ready) => kernels::test(workspace, &ready, &mut report)?,
+        Some(Ok(ready)) => kernels::test(workspace, &ready, &mut report)?,
+        Some(Err(why)) => {
+            println!("\n== the other kernels: {why:#}");
+            let failed = Counts {
+                failed: 1,
+                ..Counts::default()
+            };
+            report.add("the other kernels".to_owned(), failed, Duration::ZERO);
+        }
         None if options.filters.is_empty() => {
             kernels::leave_out("--no-install fetches no kernels", &mut report);
         }

@@ -183,6 +183,7 @@ impl Subject {
             "swap" => profile.swap_pages > 0,
             "hugetlb" => profile.huge_pools.iter().any(|pool| pool.pages > 0),
             "thp" => profile.thp != ThpMode::Never,
+            "x86" => profile.arch == Arch::X86_64,
             other => match other.strip_prefix('!') {
                 Some(absent) => !Self::profile_has(profile, absent),
                 None => other
