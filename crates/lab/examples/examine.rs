@@ -9,7 +9,7 @@
 //! diverges, which is written to the file FOUND, and at last the conformance cases on the model. What it
 //! begins is a line `at ...`, each thing that is wrong is a line, and at the end stands `done` with
 //! the number of compared steps. A line `at ...` comes every second, too, as long as it goes on. The
-//! second ends with exit code 1 if the program diverges.
+//! second ends with exit code 1 if the program diverges, and 3 if it could not be compared.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -33,6 +33,8 @@ type Anything = Box<dyn std::error::Error>;
 const POOL_WAIT: Duration = Duration::from_secs(20);
 /// How often a program must differ in the same way to count.
 const TIMES: usize = 3;
+/// How often it is tried.
+const TRIES: usize = 20;
 /// How often it says that it goes on.
 const OFTEN: Duration = Duration::from_secs(1);
 
@@ -44,8 +46,10 @@ fn main() -> Result<ExitCode, Anything> {
     match arguments[..] {
         ["replay", file] => {
             let program: Program = fs::read_to_string(file)?.parse()?;
-            let difference = Both::new(&subject()?).difference(&program);
-            Ok(ExitCode::from(u8::from(difference.is_some())))
+            Ok(match Both::new(&subject()?).differs(&program) {
+                Some(differs) => ExitCode::from(u8::from(differs)),
+                None => ExitCode::from(3),
+            })
         }
         [seconds, seed, found] => {
             examine(Duration::from_secs(seconds.parse()?), seed.parse()?, found)?;
@@ -69,7 +73,7 @@ fn examine(time: Duration, seed: u64, found: &str) -> Result<(), Anything> {
         let path = file?.path();
         let program: Program = fs::read_to_string(&path)?.parse()?;
         let has_all = program.needs.iter().all(|need| subject.has(need));
-        if has_all && both.difference(&program).is_some() {
+        if has_all && both.differs(&program) == Some(true) {
             let name = path.file_stem().unwrap_or_default().display();
             lines.put(&format!("regression {name}"))?;
         }
@@ -147,23 +151,36 @@ impl<'a> Both<'a> {
         }
     }
 
-    /// How they differ, if they do so each time. What others do with the machine's huge pages is no
-    /// difference.
-    fn difference(&mut self, program: &Program) -> Option<String> {
+    /// Tells whether they differ, in the same way each time; `None` where others use the machine's
+    /// huge pages each time, or the kernel's side fails: then they could not be compared.
+    fn differs(&mut self, program: &Program) -> Option<bool> {
         let mut first = None;
-        for _ in 0..TIMES {
+        let mut seen = 0;
+        for _ in 0..TRIES {
             let is_whole = |subject: &Subject| !program.uses_pool() || subject.has_whole_pool();
             if !is_whole(self.subject) {
-                return None;
+                thread::sleep(OFTEN / 10);
+                continue;
             }
             let outcomes = self.kernel.run(program).ok()?;
-            let differs = self.checker.check(program, &outcomes).err()?.signature();
-            if !is_whole(self.subject) || first.as_ref().is_some_and(|first| *first != differs) {
-                return None;
+            let checked = self.checker.check(program, &outcomes);
+            if !is_whole(self.subject) {
+                continue;
+            }
+            let Err(divergence) = checked else {
+                return Some(false);
+            };
+            let differs = divergence.signature();
+            if first.as_ref().is_some_and(|first| *first != differs) {
+                return Some(false);
             }
             first = Some(differs);
+            seen += 1;
+            if seen == TIMES {
+                return Some(true);
+            }
         }
-        first
+        None
     }
 }
 

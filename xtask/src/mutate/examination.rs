@@ -7,13 +7,15 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
 /// It says every second that it goes on: what is silent for so long never comes back. Much longer
 /// than a busy machine delays anything.
 const SILENCE: Duration = Duration::from_secs(40);
+/// How long one may take in all.
+const LIMIT: Duration = Duration::from_secs(600);
 /// How much memory it may take, in KiB: a model that never stops taking some must not take the
 /// machine's.
 const MEMORY_KIB: u64 = 2 << 20;
@@ -53,7 +55,8 @@ pub(super) fn run(command: &mut Command) -> Result<Said> {
     };
     let mut at = "the beginning".to_owned();
     let mut done = false;
-    let mut heard = Instant::now();
+    let begin = Instant::now();
+    let mut heard = begin;
     loop {
         const LOOK: Duration = Duration::from_millis(100);
         match receiver.recv_timeout(LOOK) {
@@ -69,7 +72,9 @@ pub(super) fn run(command: &mut Command) -> Result<Said> {
                     break;
                 }
             }
-            Err(RecvTimeoutError::Timeout) if heard.elapsed() > SILENCE => {
+            Err(RecvTimeoutError::Timeout)
+                if heard.elapsed() > SILENCE || begin.elapsed() > LIMIT =>
+            {
                 said.broke = Some(format!("never comes back from {at}"));
                 break;
             }
@@ -79,6 +84,10 @@ pub(super) fn run(command: &mut Command) -> Result<Said> {
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
+                // An error of its own, as a full disk is, is none of the model's.
+                if child.wait()?.code() == Some(1) {
+                    bail!("the examination failed in {at}");
+                }
                 if !done {
                     said.broke = Some(format!("ends in {at}"));
                 }
@@ -126,5 +135,6 @@ mod tests {
     fn an_end_before_the_end_is_told() {
         let said = said_by("echo at cases; exit 3");
         assert_eq!(said.broke.as_deref(), Some("ends in cases"));
+        assert!(run(Command::new("sh").args(["-c", "echo at cases; exit 1"])).is_err());
     }
 }

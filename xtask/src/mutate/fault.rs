@@ -23,7 +23,7 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// One change of the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fault {
     /// Where it is and what changes, in words.
     pub(super) name: String,

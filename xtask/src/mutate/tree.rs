@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +13,9 @@ use super::examination::{self, Said};
 use super::fault::Fault;
 use super::page::End;
 use crate::workspace::{Workspace, cargo};
+
+/// How often other programs are drawn where one diverged that does so without the fault, too.
+const TURNS: u64 = 5;
 
 /// A copy of the workspace.
 pub(super) struct Tree {
@@ -75,11 +78,11 @@ impl Tree {
             bail!("the workspace does not build without a fault");
         }
         let mut built = Vec::new();
-        for (number, fault) in faults.iter().enumerate() {
+        for fault in faults {
             if built.len() >= most {
                 break;
             }
-            let program = self.program(&number.to_string());
+            let program = self.program(&format!("{:016x}", hash(fault)));
             // An empty file is one that did not compile.
             if !program.exists() {
                 self.patch(fault, &["apply", "-p1", "-"])?;
@@ -131,36 +134,38 @@ impl Tree {
             return Ok(false);
         }
         let from = self.folder.join("target/release/examples/examine");
-        fs::copy(&from, program).with_context(|| format!("copying {}", from.display()))?;
+        // Whole or not at all.
+        let part = self.program("part");
+        fs::copy(&from, &part).with_context(|| format!("copying {}", from.display()))?;
+        fs::rename(&part, program)?;
         Ok(true)
     }
 
-    /// Runs the examination of the model with a fault until something is wrong.
+    /// Runs the examination of the model with a fault until something is wrong that is not so without
+    /// it.
     pub(super) fn examine(&self, built: &Built, seconds: u64, seed: u64) -> Result<End> {
         let found = self.state.join("found.txt");
-        let said = run(&built.program, seconds, seed, &found)?;
-        Ok(match (said.wrong, said.broke) {
-            (Some(line), _) if line.starts_with("oracle ") && self.parts_anyway(&found)? => {
-                End::Survived
-            }
-            (Some(line), _) => End::Found(line),
-            (None, Some(how)) => End::Broke(how),
-            (None, None) => End::Survived,
-        })
+        for turn in 0..TURNS {
+            let said = run(&built.program, seconds, seed + turn, &found)?;
+            return Ok(match (said.wrong, said.broke) {
+                (Some(line), _) if line.starts_with("oracle ") => {
+                    if !self.is_the_fault(built, &found)? {
+                        println!("{line}: not by the fault; other programs are drawn");
+                        continue;
+                    }
+                    End::Found(line)
+                }
+                (Some(line), _) => End::Found(line),
+                (None, Some(how)) => End::Broke(how),
+                (None, None) => End::Survived,
+            });
+        }
+        Ok(End::Survived)
     }
 
-    /// Tells whether a program diverges without a fault, too: then it has found none.
-    fn parts_anyway(&self, found: &Path) -> Result<bool> {
-        let mut replay = Command::new(self.program("base"));
-        let status = replay.arg("replay").arg(found).status()?;
-        match status.code() {
-            Some(0) => Ok(false),
-            Some(1) => {
-                println!("{} diverges without a fault, too", found.display());
-                Ok(true)
-            }
-            _ => bail!("{} could not be run without a fault", found.display()),
-        }
+    /// Tells whether a program diverges again with the fault, and does not without it.
+    fn is_the_fault(&self, built: &Built, found: &Path) -> Result<bool> {
+        Ok(diverges(&built.program, found)? && !diverges(&self.program("base"), found)?)
     }
 
     /// How many steps the examination of the model without a fault compares.
@@ -169,22 +174,23 @@ impl Tree {
     ///
     /// Fails if anything but a random program is wrong with it.
     pub(super) fn steps(&self, seconds: u64, seed: u64) -> Result<u64> {
-        let said = run(
-            &self.program("base"),
-            seconds,
-            seed,
-            &self.state.join("base.txt"),
-        )?;
-        match said {
-            Said {
-                wrong: Some(line), ..
-            } => bail!("without a fault: {line}"),
-            Said {
-                broke: Some(how), ..
-            } => bail!("the examination without a fault {how}"),
-            Said { steps, .. } if steps > 0 => Ok(steps),
-            Said { .. } => bail!("no program could be compared: see `onionskin oracle run`"),
+        let found = self.state.join("base.txt");
+        for turn in 0..TURNS {
+            match run(&self.program("base"), seconds, seed + turn, &found)? {
+                Said {
+                    wrong: Some(line), ..
+                } if line.starts_with("oracle ") => println!("without a fault: {line}"),
+                Said {
+                    wrong: Some(line), ..
+                } => bail!("without a fault: {line}"),
+                Said {
+                    broke: Some(how), ..
+                } => bail!("the examination without a fault {how}"),
+                Said { steps, .. } if steps > 0 => return Ok(steps),
+                Said { .. } => bail!("no program could be compared: see `onionskin oracle run`"),
+            }
         }
+        bail!("random programs diverge without a fault: see `onionskin oracle run`")
     }
 
     /// What is known of faults from an earlier run of this name.
@@ -213,6 +219,28 @@ fn run(program: &Path, seconds: u64, seed: u64, found: &Path) -> Result<Said> {
     examination::run(command.arg(found))
 }
 
+/// Tells whether a program diverges on this model.
+fn diverges(examination: &Path, program: &Path) -> Result<bool> {
+    let status = Command::new(examination)
+        .arg("replay")
+        .arg(program)
+        .stderr(Stdio::null())
+        .status()?;
+    match status.code() {
+        Some(0) => Ok(false),
+        Some(1) => Ok(true),
+        // The model does not come back from it, and is ended.
+        None => Ok(true),
+        Some(_) => bail!("{} could not be compared", program.display()),
+    }
+}
+
+fn hash(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A number that says which sources these are: of the model, of the oracle, and of what they use.
 fn stamp(copy: &Workspace) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
@@ -220,7 +248,10 @@ fn stamp(copy: &Workspace) -> Result<u64> {
         let is_one = ["crates/mm", "crates/lab", "crates/space", "crates/sys"]
             .iter()
             .any(|folder| file.starts_with(folder));
-        if is_one || file.ends_with("Cargo.lock") {
+        let is_of_all = ["Cargo.lock", "Cargo.toml"]
+            .map(Path::new)
+            .contains(&&*file);
+        if is_one || is_of_all {
             let bytes = fs::read(copy.root.join(&file))?;
             (&file, bytes).hash(&mut hasher);
         }
