@@ -33,6 +33,11 @@ impl Doubts {
                     if unproven.danger == Danger::EvenFrozen {
                         known.danger = unproven.danger;
                     }
+                    // None named stands for any of the memory.
+                    if known.ranges.is_empty() || unproven.ranges.is_empty() {
+                        known.ranges.clear();
+                        continue;
+                    }
                     let ranges: RangeSet = (known.ranges.iter().copied())
                         .chain(unproven.ranges)
                         .collect();

@@ -172,10 +172,14 @@ impl Session {
                 ..
             } => true,
             Error::Process { source, .. } => source.errno() == space::Errno::ESRCH,
+            Error::Stop {
+                source: sys::StopError::Gone { .. },
+                ..
+            } => true,
             _ => false,
         };
-        self.track_again(options)?;
-        match snapshot::take(self, store, options, observer) {
+        let tracked = self.track_again(options);
+        match tracked.and_then(|()| snapshot::take(self, store, options, observer)) {
             Err(error) if gone(&error) && self.runs_another_program() => {
                 *self = Self::attach(self.pid(), self.options)?;
                 snapshot::take(self, store, options, observer)

@@ -172,6 +172,7 @@ pub(crate) fn take(
     let begun = Instant::now();
     let pid = session.pid();
     let process = Process::open(pid).map_err(|source| Error::Process { pid, source })?;
+    session.target.forget_errors();
     if let Err(errno) = session.target.refresh() {
         return Err(match (errno, session.target.stop_error()) {
             (Errno::ESRCH, _) => Error::Ended(pid),

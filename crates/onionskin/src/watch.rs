@@ -36,12 +36,15 @@ impl Watch {
     /// tracked.
     pub fn attach(pid: u32) -> Result<Self, Error> {
         let mut target = Target::open(pid)?;
-        target
-            .attach(TrackWish::Best, STOP_LIMIT)
-            .map_err(|source| match source {
-                TrackError::Stop(source) => Error::Stop { pid, source },
-                source => Error::Track { pid, source },
-            })?;
+        let mut attached = target.attach(TrackWish::Best, STOP_LIMIT);
+        if matches!(&attached, Err(late) if late.is_late()) {
+            // A busy machine may need a second try.
+            attached = target.attach(TrackWish::Best, STOP_LIMIT);
+        }
+        attached.map_err(|source| match source {
+            TrackError::Stop(source) => Error::Stop { pid, source },
+            source => Error::Track { pid, source },
+        })?;
         let process = target.process();
         let program = process
             .link("exe")
@@ -49,7 +52,9 @@ impl Watch {
             .map_err(|source| Error::Process { pid, source })?;
         // A filter that comes later is not seen: then a snapshot finds another way.
         let forks = match target.could_fork(STOP_LIMIT) {
+            // What was too late this time says nothing of the next.
             Ok(()) => Forks::Possible,
+            Err(late) if late.is_late() => Forks::Possible,
             Err(_) => Forks::Impossible,
         };
         Ok(Self {
@@ -76,18 +81,25 @@ impl Watch {
                 source: WatchError::Look(errno),
             },
         })?;
-        let activity = self
-            .watcher
-            .interval(&mut self.target, &self.clock, STOP_LIMIT)
-            .map_err(|error| match (error, self.target.stop_error()) {
-                (WatchError::Gone, _) => Error::Ended(pid),
-                (WatchError::Stop(_), Some(stop)) => Error::Stop {
-                    pid,
-                    source: stop.clone(),
-                },
-                (source, _) => Error::Watch { pid, source },
-            })?;
+        let mut looked = self.look();
+        if matches!(looked, Err(WatchError::Stop(space::Errno::ETIMEDOUT))) {
+            // What was written is still marked.
+            looked = self.look();
+        }
+        let activity = looked.map_err(|error| match (error, self.target.stop_error()) {
+            (WatchError::Gone, _) => Error::Ended(pid),
+            (WatchError::Stop(_), Some(stop)) => Error::Stop {
+                pid,
+                source: stop.clone(),
+            },
+            (source, _) => Error::Watch { pid, source },
+        })?;
         Ok(self.report(&activity))
+    }
+
+    fn look(&mut self) -> Result<Activity, WatchError> {
+        self.watcher
+            .interval(&mut self.target, &self.clock, STOP_LIMIT)
     }
 
     fn report(&mut self, activity: &Activity) -> WatchInterval {

@@ -121,7 +121,7 @@ impl Camera<'_> {
     }
 }
 
-/// What attaching may do: no stop is longer than the freeze may be, and what copies all memory in
+/// What attaching may do: a stop may be as long as the freeze may be, and what copies all memory in
 /// one freeze needs to have nothing tracked before it.
 fn session_options(args: &Snapshot) -> SessionOptions {
     let whole = matches!(args.strategy, StrategyArg::Fork | StrategyArg::Freeze);
@@ -132,9 +132,7 @@ fn session_options(args: &Snapshot) -> SessionOptions {
         } else {
             Tracking::Best
         },
-        stop_limit: args
-            .max_freeze
-            .map_or(default.stop_limit, |most| most.min(default.stop_limit)),
+        stop_limit: args.max_freeze.unwrap_or(default.stop_limit),
     }
 }
 
@@ -180,7 +178,8 @@ mod tests {
         let default = SessionOptions::default().stop_limit;
         assert!(default < Duration::from_secs(1));
         assert_eq!(attached_with("").stop_limit, default);
-        assert_eq!(attached_with("--max-freeze 10s").stop_limit, default);
+        let long = attached_with("--max-freeze 10s").stop_limit;
+        assert_eq!(long, Duration::from_secs(10));
         let short = attached_with("--max-freeze 10ms").stop_limit;
         assert_eq!(short, Duration::from_millis(10));
     }

@@ -128,6 +128,12 @@ impl Target {
         self.inject_error.as_ref()
     }
 
+    /// Forgets both: what went wrong earlier says nothing of what goes wrong from now on.
+    pub fn forget_errors(&mut self) {
+        self.stop_error = None;
+        self.inject_error = None;
+    }
+
     /// Tells whether since the last call a wait was interrupted that can't carry along when it began:
     /// it ends in time as long as this target is kept, but the next one begins it anew.
     pub fn take_waits_remembered(&mut self) -> bool {
