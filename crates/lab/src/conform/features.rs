@@ -14,7 +14,7 @@ struct Feature {
     probe: &'static str,
 }
 
-const FEATURES: [Feature; 24] = [
+const FEATURES: [Feature; 25] = [
     Feature {
         name: "collapse-read-only",
         lacking: "memory without a writable page is not collapsed (before Linux 6.18)",
@@ -48,8 +48,15 @@ const FEATURES: [Feature; 24] = [
         probe: "mmap @0 1p r|w private|fixed|anon - 0\nmadvise @0 1p guard-install\n",
     },
     Feature {
+        name: "joins-before",
+        lacking: "what two mappings could take in goes to the one behind it (before Linux 6.12)",
+        probe: "mmap @0 1p r|w private|fixed|anon - 0\nmmap @2p 1p r|w private|fixed|anon - 0\n\
+                store @0 1\nstore @2p 1\nmmap @1p 1p r|w private|fixed|anon - 0\n\
+                \x20 maps @0..2p:rw-p @2p..1p:rw-p\n",
+    },
+    Feature {
         name: "maps",
-        lacking: "the kernel does not tell a process its mappings by PROCMAP_QUERY (before Linux 6.11)",
+        lacking: "a process is not told its mappings",
         probe: "mmap @0 1p r|w private|fixed|anon - 0\n  maps @0..1p:rw-p\n",
     },
     Feature {

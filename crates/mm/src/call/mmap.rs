@@ -396,6 +396,7 @@ fn map_new(world: &mut World, process: &mut Process, mut new: New, end: u64) -> 
         copied_from_fork: false,
         copied_chain: Vec::new(),
         just_expand: false,
+        next_first: world.profile.mmap_joins_next_first,
     };
     let index = match process.mm.vmas.merge_new(world, &proposal) {
         Some(index) => index,

@@ -169,6 +169,8 @@ pub struct Profile {
     pub hgm: Option<Hgm>,
     /// A mapping without pages takes in a neighbour that has some (6.16 and later).
     pub merges_into_untouched: bool,
+    /// `mmap` asks the mapping behind the new one first whether it takes it in (before 6.12).
+    pub mmap_joins_next_first: bool,
     /// `mremap` looks at all arguments before it unmaps anything, and moves several mappings at
     /// once (6.17 and later).
     pub mremap_moves_many: bool,
@@ -223,6 +225,7 @@ impl Profile {
             },
             hgm: None,
             merges_into_untouched: kernel >= Kernel::V6_18,
+            mmap_joins_next_first: kernel < Kernel::V6_12,
             mremap_moves_many: kernel >= Kernel::V6_18,
             collapse_makes_tables: kernel >= Kernel::V6_18,
             scans_empty_as_written: kernel >= Kernel::V6_18,

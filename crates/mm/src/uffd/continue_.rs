@@ -1,7 +1,5 @@
 //! `UFFDIO_CONTINUE` (`userfaultfd_continue`).
 
-use space::Errno;
-
 use super::copy::protection_of;
 use super::fill::{Source, Target, Transfer, What};
 use super::range;
@@ -16,7 +14,7 @@ impl Machine {
             Err(errno) => return Transfer::refused(errno),
         };
         if self.is_changing(uffd) {
-            return Transfer::failed(Errno::EAGAIN);
+            return Transfer::changing(self.world.profile.kernel);
         }
         let checked = range::check(&self.world, start, len)
             .and_then(|()| protection_of(&self.world, mode, mode::DONTWAKE));

@@ -136,7 +136,7 @@ impl Machine {
             None => self.uffd_ready(tid, fd).map_err(Transfer::refused)?,
         };
         if slept.is_none() && self.is_changing(uffd) {
-            return Err(Transfer::failed(Errno::EAGAIN));
+            return Err(Transfer::changing(self.world.profile.kernel));
         }
         let world = &self.world;
         range::check_unaligned(world, args.src, args.len).map_err(Transfer::refused)?;

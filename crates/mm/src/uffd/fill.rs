@@ -9,6 +9,7 @@ use crate::file::hugetlb::hgm;
 use crate::file::{Cached, FileId, shmem};
 use crate::folio::{Content, FolioFlags, FrameFlags, Owner, Pfn, ZERO_PFN};
 use crate::machine::{Machine, Mm, Pid, Tid, World};
+use crate::profile::Kernel;
 use crate::stop::Stop;
 use crate::table::Slot;
 use crate::vma::{View, VmaFlags};
@@ -38,6 +39,16 @@ impl Transfer {
         Self {
             result: Err(errno.into()),
             out: Some(-i64::from(errno.0)),
+        }
+    }
+
+    /// Refused while the mappings change. 6.1 leaves the field as it was; later kernels say so there
+    /// (`userfaultfd_copy`).
+    pub(super) fn changing(kernel: Kernel) -> Self {
+        if kernel < Kernel::V6_12 {
+            Self::refused(Errno::EAGAIN)
+        } else {
+            Self::failed(Errno::EAGAIN)
         }
     }
 

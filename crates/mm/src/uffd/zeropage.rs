@@ -28,7 +28,7 @@ impl Machine {
             Err(errno) => return Transfer::refused(errno),
         };
         if self.is_changing(uffd) {
-            return Transfer::failed(Errno::EAGAIN);
+            return Transfer::changing(self.world.profile.kernel);
         }
         if let Err(errno) = range::check(&self.world, start, len) {
             return Transfer::refused(errno);

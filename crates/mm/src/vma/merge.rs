@@ -31,6 +31,8 @@ pub(crate) struct Proposal {
     pub(crate) copied_chain: Vec<AnonVmaId>,
     /// `just_expand`: only the mapping before may grow.
     pub(crate) just_expand: bool,
+    /// The mapping behind is asked first, and the one before only joins it, too (`mmap_region` of 6.1).
+    pub(crate) next_first: bool,
 }
 
 impl Proposal {
@@ -47,6 +49,7 @@ impl Proposal {
             copied_from_fork: false,
             copied_chain: Vec::new(),
             just_expand: false,
+            next_first: false,
         }
     }
 
@@ -92,17 +95,21 @@ impl Proposal {
         let page_shift = world.page_shift();
         let pages = (self.end - self.start) >> page_shift;
         next.is_some_and(|next| {
-            let families = (prev.and_then(|prev| prev.anon_vma), next.anon_vma);
-            let compatible = match families {
-                (Some(a), Some(b)) => a == b,
-                _ => true,
-            };
+            let compatible = prev.is_none_or(|prev| are_kin(prev, next));
             self.end == next.start
                 && self.is_like(next)
                 && self.is_kin(world, next, middle)
                 && self.pgoff + pages == next.pgoff
                 && compatible
         })
+    }
+}
+
+/// Tells whether the pages of two mappings may belong to one.
+fn are_kin(prev: &Vma, next: &Vma) -> bool {
+    match (prev.anon_vma, next.anon_vma) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
     }
 }
 
@@ -121,7 +128,7 @@ impl VmaMap {
         let at = self.find_index(new.start);
         let prev = at.checked_sub(1);
         let left = new.joins_left(world, prev.map(|index| self.at(index)), None);
-        let prev = prev.filter(|_| left);
+        let prev = prev.filter(|&prev| left && !self.gives_way(world, new, prev, at));
         let right = !new.just_expand
             && new.joins_right(world, self.get(at), None, prev.map(|index| self.at(index)));
         let (target, end) = match (prev, right) {
@@ -149,6 +156,14 @@ impl VmaMap {
         self.adopt(world, target, new.anon_vma, &new.copied_chain);
         self.join_flags(world, target, new.flags);
         Some(target)
+    }
+
+    /// Tells whether the mapping before a new one is left alone for the sake of the one behind it.
+    fn gives_way(&self, world: &World, new: &Proposal, prev: usize, next: usize) -> bool {
+        let next = self.get(next);
+        new.next_first
+            && new.joins_right(world, next, None, None)
+            && next.is_some_and(|next| !are_kin(self.at(prev), next))
     }
 
     /// `vma_modify`: has a part of the mapping of an index be what `new` says, joined with its
