@@ -26,5 +26,5 @@ pub use denial::Denial;
 pub use inject::InjectError;
 pub use memory::MemoryReader;
 pub use priority::give_way;
-pub use target::{OpenError, STOP_LIMIT, Target, TrackError, TrackWish, Twin};
+pub use target::{LateCall, OpenError, STOP_LIMIT, Target, TrackError, TrackWish, Twin};
 pub use task::{SharingError, StopError};

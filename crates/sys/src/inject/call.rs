@@ -16,9 +16,12 @@ use crate::task::{CALL_STOP, EVENT_STOP, Stopped, Task, read_general, wait_stop,
 
 /// `PTRACE_O_SUSPEND_SECCOMP`.
 const SUSPEND_SECCOMP: i32 = 1 << 21;
-/// How long a task may take back to where it was: it runs a few instructions for that, and is worth
-/// waiting for whatever the time that its call was given. After that it goes back by its frame.
-const RESTORE_LIMIT: Duration = Duration::from_millis(500);
+/// How long a task may take to the end of a call that it has begun, whatever was allowed for beginning
+/// it: in a call that was given up, a descriptor or a child would be lost.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// How long a task may take back to where it was, and to a stop where its call came too late: it runs a
+/// few instructions for that, and is worth waiting for. After that it goes back by its frame.
+const BACK_LIMIT: Duration = Duration::from_secs(5);
 /// The frames of one injection stand this far apart.
 const FRAME_STEP: u64 = frame::BARE_LEN.next_multiple_of(64);
 
@@ -80,10 +83,10 @@ pub(crate) struct Site<'a> {
     pub(crate) earlier: Option<Vaddr>,
     /// What the calls are for.
     pub(crate) purpose: Purpose,
-    /// How long all that is to be made may take.
+    /// How long all that is to be made was to take.
     pub(crate) limit: Duration,
-    /// When that time is over.
-    pub(crate) until: Instant,
+    /// When that time is over, if ever: no call is begun after that.
+    pub(crate) until: Option<Instant>,
 }
 
 /// Addresses of the frames of one injection.
@@ -115,8 +118,12 @@ pub(crate) struct Caller<'a> {
     /// Whether the frame would bring the task back to less than it had: its call would be over.
     risks_wait: bool,
     diverted: bool,
+    /// Whether it was let run a step and has not stopped since, as far as we know.
+    runs: bool,
     /// A stop signal came while the task made calls; it can't be blocked, and is sent again.
     stop_signal: bool,
+    /// Whether it was tried to bring the task back.
+    tried_back: bool,
 }
 
 /// Whether the calls of each purpose could be made, or why not.
@@ -192,10 +199,17 @@ impl<'a> Caller<'a> {
             suspend_seccomp,
             risks_wait: saved.needs_restart_block(task.tid),
             diverted: false,
+            runs: false,
             stop_signal: false,
+            tried_back: false,
         };
         caller.set_options(0)?;
         Ok(caller)
+    }
+
+    /// Returns the task.
+    pub(crate) fn tid(&self) -> u32 {
+        self.task.tid
     }
 
     /// Returns the memory that holds the frames.
@@ -208,8 +222,22 @@ impl<'a> Caller<'a> {
         self.risks_wait.then_some(self.task.tid)
     }
 
-    /// Makes one call and returns what the kernel answered (a negative error number included).
+    /// Makes one call and returns what the kernel answered (a negative error number included). It
+    /// is not begun when the time is over; one that was begun is waited for to its end.
     pub(crate) fn call(&mut self, number: u64, args: [u64; 6]) -> Result<i64, InjectError> {
+        if self.left().is_zero() {
+            return Err(self.timed_out());
+        }
+        self.make(number, args)
+    }
+
+    /// Has the task close a descriptor that a call of ours made, however late it is.
+    pub(crate) fn close(&mut self, fd: u32) -> Result<(), InjectError> {
+        self.make(call::CLOSE, [u64::from(fd), 0, 0, 0, 0, 0])?;
+        Ok(())
+    }
+
+    fn make(&mut self, number: u64, args: [u64; 6]) -> Result<i64, InjectError> {
         let stack = self.frames.original;
         self.enter(stack, number, args)?;
         self.step()?;
@@ -242,6 +270,8 @@ impl<'a> Caller<'a> {
         self.divert(stack, number, args)?;
         match self.step()? {
             CALL_STOP => Ok(()),
+            // It has not come to its call within all that time.
+            (_, EVENT_STOP) => Err(self.timed_out()),
             _ => Err(InjectError::Failed(Errno::EIO)),
         }
     }
@@ -258,15 +288,17 @@ impl<'a> Caller<'a> {
 
     /// Lets the task run to its next stop of a call or an event.
     pub(super) fn step(&mut self) -> Result<(i32, i32), InjectError> {
-        match self.run(ptrace::syscall, self.left()) {
-            Err(InjectError::Failed(Errno::ETIMEDOUT)) => {
-                Err(InjectError::TimedOut(self.site.limit))
-            }
-            stopped => stopped,
-        }
+        self.run(ptrace::syscall, self.patience())
     }
 
-    /// Lets the task run by `go` to its next stop but for those of job control.
+    /// How long what has begun is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.left().max(CALL_LIMIT)
+    }
+
+    /// Lets the task run by `go` to its next stop but for those of job control. Where that takes
+    /// longer than `limit`, it is asked to stop, and the stop is what comes first: that at the end of
+    /// a call that was under way, or that in a trap, if there was none.
     fn run(
         &mut self,
         go: fn(u32) -> Result<(), Errno>,
@@ -274,26 +306,65 @@ impl<'a> Caller<'a> {
     ) -> Result<(i32, i32), InjectError> {
         loop {
             go(self.task.tid)?;
-            match wait_stop(self.task.tid, limit)? {
-                None => {
-                    self.diverted = false;
-                    return Err(InjectError::Died);
-                }
+            self.runs = true;
+            match self.await_stop(limit) {
+                Err(InjectError::Failed(Errno::ETIMEDOUT)) => break,
                 // Job control reached the process; the call goes on, the stop comes behind it.
-                Some((_, EVENT_STOP)) => {}
-                Some((libc::SIGSTOP, 0)) => self.stop_signal = true,
-                Some(stop) => return Ok(stop),
+                Ok((_, EVENT_STOP)) => {}
+                Ok((libc::SIGSTOP, 0)) => self.stop_signal = true,
+                stop => return stop,
             }
+        }
+        loop {
+            ptrace::interrupt(self.task.tid)?;
+            match self.await_stop(BACK_LIMIT) {
+                Err(InjectError::Failed(Errno::ETIMEDOUT)) => return Err(self.timed_out()),
+                Ok((libc::SIGSTOP, 0)) => self.stop_signal = true,
+                stop => return stop,
+            }
+            go(self.task.tid)?;
+            self.runs = true;
         }
     }
 
-    /// How long a step may take.
-    pub(super) fn left(&self) -> Duration {
-        self.site.until.saturating_duration_since(Instant::now())
+    /// Waits for the next stop of the task.
+    fn await_stop(&mut self, limit: Duration) -> Result<(i32, i32), InjectError> {
+        let stop = wait_stop(self.task.tid, limit)?;
+        self.runs = false;
+        if stop.is_none() {
+            self.diverted = false;
+        }
+        stop.ok_or(InjectError::Died)
+    }
+
+    /// How long calls may still be begun.
+    fn left(&self) -> Duration {
+        self.site.until.map_or(Duration::MAX, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Says that it took too long.
+    fn timed_out(&self) -> InjectError {
+        InjectError::TimedOut(self.site.limit)
+    }
+
+    /// Brings the task back to where it was, and tells whether that went well; it did where the task
+    /// died.
+    pub(crate) fn bring_back(mut self) -> bool {
+        let result = self.restore();
+        matches!(result, Ok(()) | Err(Errno::ESRCH)) && !self.runs
     }
 
     fn restore(&mut self) -> Result<(), Errno> {
         let tid = self.task.tid;
+        if std::mem::replace(&mut self.tried_back, true) {
+            return Ok(());
+        }
+        // It was waited for already, and the frame is what it needs now.
+        if self.runs {
+            return Err(Errno::ETIMEDOUT);
+        }
         if self.diverted {
             match self.reentry {
                 Some(reentry) => self.reenter(&reentry)?,
@@ -323,10 +394,11 @@ impl<'a> Caller<'a> {
     fn reenter(&mut self, reentry: &Reentry) -> Result<(), Errno> {
         let args = [reentry.first_argument, 0, 0, 0, 0, 0];
         self.divert(self.frames.original, reentry.number, args)?;
-        match self.run(ptrace::syscall_without_effect, RESTORE_LIMIT) {
+        match self.run(ptrace::syscall_without_effect, BACK_LIMIT) {
             Ok(CALL_STOP) => {}
             Err(InjectError::Failed(errno)) => return Err(errno),
-            Ok(_) | Err(_) => return Err(Errno::ESRCH),
+            Err(InjectError::Died) => return Err(Errno::ESRCH),
+            Ok(_) | Err(_) => return Err(Errno::ETIMEDOUT),
         }
         // Should we die behind this, it goes on as after any stop.
         ptrace::set_signal_mask(self.task.tid, self.mask)?;
@@ -336,15 +408,17 @@ impl<'a> Caller<'a> {
 
     /// Brings the task to a stop in a trap that the kernel entered for it.
     fn trap(&mut self) -> Result<(), Errno> {
-        let tid = self.task.tid;
-        ptrace::interrupt(tid)?;
         loop {
-            ptrace::cont(tid)?;
-            match wait_stop(tid, RESTORE_LIMIT)? {
-                None => return Err(Errno::ESRCH),
-                Some((_, EVENT_STOP)) => return Ok(()),
-                Some((libc::SIGSTOP, 0)) => self.stop_signal = true,
-                Some(_) => {}
+            // Each stop that comes before takes the place of the one that was asked for.
+            ptrace::interrupt(self.task.tid)?;
+            ptrace::cont(self.task.tid)?;
+            self.runs = true;
+            match self.await_stop(BACK_LIMIT) {
+                Ok((_, EVENT_STOP)) => return Ok(()),
+                Ok((libc::SIGSTOP, 0)) => self.stop_signal = true,
+                Ok(_) => {}
+                Err(InjectError::Failed(errno)) => return Err(errno),
+                Err(_) => return Err(Errno::ESRCH),
             }
         }
     }

@@ -90,7 +90,7 @@ pub(crate) fn fork(
 
 /// Waits until the child stands still, and binds its life to this thread's.
 fn await_child(pid: u32, caller: &Caller<'_>) -> Result<(), InjectError> {
-    match wait_stop(pid, caller.left())? {
+    match wait_stop(pid, caller.patience())? {
         Some(_) => Ok(ptrace::set_options(pid, libc::PTRACE_O_EXITKILL)?),
         // It was killed; the task that made it was not.
         None => Err(InjectError::Failed(Errno::ECHILD)),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use space::{Errno, Freeze, StopLength, TaskState};
 
-use super::track::STEPS;
+use super::track::{Allowed, STEPS};
 use super::{AGAIN_AFTER, Target, Twin};
 use crate::inject::{self, Child, InjectError, Purpose};
 use crate::task::{StopError, Tracer, task_state};
@@ -55,8 +55,9 @@ impl Freeze for Target {
     fn fork(&mut self, limit: Duration) -> Result<Twin, Errno> {
         let tracer = self.tracer()?;
         self.find_gadgets().map_err(|error| self.say(error))?;
+        let allowed = Allowed::from_now(limit);
         let (made, born) = self
-            .inject(&tracer, Purpose::Fork, limit, |caller| {
+            .inject(&tracer, Purpose::Fork, allowed, |caller| {
                 let mut born = None;
                 let made = inject::fork(caller, &mut born);
                 Ok((made, born))
@@ -130,7 +131,7 @@ impl Target {
         // A task that is about its fork still is no good for another call.
         if why != Errno::ETIMEDOUT && ended.is_ok() {
             // The next time tries again.
-            _ = self.reap_stopped(tracer, self.stop_limit);
+            _ = self.reap_stopped(tracer, Allowed::from_now(self.stop_limit));
         }
     }
 
@@ -142,8 +143,8 @@ impl Target {
             .map_err(|error| self.keep(error))
             .and_then(|tracer| {
                 tracer.hold(self.stop_limit.saturating_mul(STEPS));
-                let left = self.stop_limit.saturating_sub(tracer.asked().elapsed());
-                self.reap_stopped(&tracer, left)
+                let allowed = Allowed::within(&tracer, self.stop_limit);
+                self.reap_stopped(&tracer, allowed)
             });
         let stop = StopLength {
             why: "reap".into(),
@@ -159,9 +160,9 @@ impl Target {
         }
     }
 
-    fn reap_stopped(&mut self, tracer: &Tracer, limit: Duration) -> Result<(), Errno> {
+    fn reap_stopped(&mut self, tracer: &Tracer, allowed: Allowed) -> Result<(), Errno> {
         let children = self.unreaped.clone();
-        self.inject(tracer, Purpose::Reap, limit, move |caller| {
+        self.inject(tracer, Purpose::Reap, allowed, move |caller| {
             children
                 .into_iter()
                 .try_for_each(|child| inject::reap(caller, child))

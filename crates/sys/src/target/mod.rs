@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ::space::{Errno, PageRange, StopLength, TaskState, Tracking};
 
 pub use error::{OpenError, TrackError};
-pub use track::TrackWish;
+pub use track::{LateCall, TrackWish};
 pub use twin::Twin;
 
 use crate::arch::Gadgets;
@@ -76,6 +76,7 @@ pub struct Target {
     stop_limit: Duration,
     /// A task that made calls although it would have lost its wait had we died.
     risked_wait: Option<u32>,
+    late_call: Option<LateCall>,
 }
 
 impl Target {
@@ -151,6 +152,12 @@ impl Target {
     /// then, that wait would have ended with `EINTR`.
     pub fn take_risked_wait(&mut self) -> Option<u32> {
         self.risked_wait.take()
+    }
+
+    /// Returns what took longer since the last call of this than the process was to stand still: a task
+    /// that makes calls for us is brought back whole before it is let go, whatever was promised.
+    pub fn take_late_call(&mut self) -> Option<LateCall> {
+        self.late_call.take()
     }
 
     /// Returns the stops for attaching and the like since the last call.

@@ -73,6 +73,7 @@ impl Target {
             stops: Vec::new(),
             stop_limit: STOP_LIMIT,
             risked_wait: None,
+            late_call: None,
             process: Process::open(memory_task).map_err(|_| OpenError::NoProcess(pid))?,
         })
     }

@@ -16,6 +16,56 @@ use crate::uapi::pagemap::{PM_FRAME, PM_SOFT_DIRTY};
 /// So many times what a stop may take, all that is done in it may take.
 pub(super) const STEPS: u32 = 4;
 
+/// How much has to be left of the time of a stop for calls to be begun in it, if that is less than
+/// a fourth of it: on any machine but the busiest they take much less.
+const ROOM: Duration = Duration::from_millis(20);
+
+/// How long calls of a stopped process may take. What has begun is brought to its end all the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// The whole, for messages.
+    limit: Duration,
+    /// When it is over, if ever.
+    until: Option<Instant>,
+    /// When it is too late to begin.
+    begin_until: Option<Instant>,
+}
+
+impl Allowed {
+    /// So much from now on.
+    pub(super) fn from_now(limit: Duration) -> Self {
+        let until = Instant::now().checked_add(limit);
+        Self {
+            limit,
+            until,
+            begin_until: until,
+        }
+    }
+
+    /// What a stop leaves that may last for `limit`.
+    pub(super) fn within(tracer: &Tracer, limit: Duration) -> Self {
+        let room = ROOM.min(limit / 4);
+        let until = tracer.asked().checked_add(limit);
+        Self {
+            limit,
+            until,
+            begin_until: until.and_then(|until| until.checked_sub(room)),
+        }
+    }
+}
+
+/// Calls of a process that took longer than it was to stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateCall {
+    /// The thread that made them.
+    pub tid: u32,
+    /// How long they took.
+    pub took: Duration,
+    /// Whether the thread is back where it was. If not, it finds its own way, and the call that it
+    /// waited in ends with `EINTR`.
+    pub is_back: bool,
+}
+
 /// Which way of tracking is wished for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrackWish {
@@ -45,7 +95,8 @@ impl Track {
 
 impl Target {
     /// Makes writes trackable. This stops the process for a moment, to have it make a
-    /// userfaultfd that only we keep: for no longer than `limit`. Where that was not enough
+    /// userfaultfd that only we keep: for no longer than `limit`, unless the task that makes it takes
+    /// longer ([`take_late_call`](Self::take_late_call)). Where that was not enough
     /// ([`TrackError::is_late`]), it may be tried again.
     ///
     /// # Errors
@@ -139,8 +190,8 @@ impl Target {
             }
         };
         tracer.hold(limit.saturating_mul(STEPS));
-        let left = limit.saturating_sub(tracer.asked().elapsed());
-        let made = self.inject(&tracer, Purpose::Track, left, |caller| {
+        let allowed = Allowed::within(&tracer, limit);
+        let made = self.inject(&tracer, Purpose::Track, allowed, |caller| {
             let fd = caller.call(call::USERFAULTFD, track_args())?;
             let fd = i32::try_from(fd).map_err(|_| Errno::EIO)?;
             if fd < 0 {
@@ -149,7 +200,7 @@ impl Target {
             let ours = caller.descriptor(fd);
             // Closed before anything is registered with it: whatever becomes of us, nothing of
             // it has an effect on the process.
-            caller.call(call::CLOSE, [u64::from(fd.unsigned_abs()), 0, 0, 0, 0, 0])?;
+            caller.close(fd.unsigned_abs())?;
             Ok(ours)
         });
         drop(tracer);
@@ -183,14 +234,14 @@ impl Target {
         &mut self,
         tracer: &Tracer,
         purpose: Purpose,
-        limit: Duration,
+        allowed: Allowed,
         job: impl FnOnce(&mut Caller<'_>) -> Result<T, InjectError> + Send + 'static,
     ) -> Result<T, InjectError> {
         let gadgets = self.gadgets.ok_or(InjectError::NoGadgets)?;
         let mappings = space::AddressSpace::mappings(self)?;
         let pagemap = self.view.pagemap.try_clone().map_err(Errno::from)?;
         let (pid, page_size) = (self.pid, self.view.page_size);
-        let until = Instant::now() + limit;
+        let Allowed { limit, until, .. } = allowed;
         let earlier = self.scratch.map(PageRange::start);
         let answer = tracer.run(move |stopped: &mut Stopped| {
             let site = Site {
@@ -204,15 +255,27 @@ impl Target {
                 limit,
                 until,
             };
-            let (mut frames, mut risked) = (None, None);
+            let (mut frames, mut risked, mut late) = (None, None, None);
+            let begun = Instant::now();
+            let is_too_late = allowed.begin_until.is_some_and(|until| begun >= until);
+            if stopped.overdue || is_too_late {
+                return Ok((Err(InjectError::TimedOut(limit)), frames, risked, late));
+            }
             let made = Caller::begin(site, stopped).and_then(|mut caller| {
                 frames = caller.frames();
                 risked = caller.risked_wait();
-                job(&mut caller)
+                let tid = caller.tid();
+                let made = job(&mut caller);
+                let is_back = caller.bring_back();
+                let is_late = until.is_some_and(|until| Instant::now() > until);
+                let took = begun.elapsed();
+                late = (is_late || !is_back).then_some(LateCall { tid, took, is_back });
+                made
             });
-            Ok((made, frames, risked))
+            Ok((made, frames, risked, late))
         });
-        let (made, frames, risked) = answer?;
+        let (made, frames, risked, late) = answer?;
+        self.late_call = late.or(self.late_call);
         self.risked_wait = risked.or(self.risked_wait);
         if let Some((start, len)) = frames {
             let end = Vaddr(start.0 + len).align_up(page_size);
@@ -241,5 +304,74 @@ fn check_soft_dirty() -> Result<(), TrackError> {
         Ok(8) if entry & PM_FRAME == 0 => Err(TrackError::NoFrames),
         Ok(8) => Ok(()),
         _ => Err(TrackError::NoSoftDirty),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+
+    use space::Freeze;
+
+    use super::*;
+    use crate::programs::program;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(10);
+    /// What the kernel says of an interrupted `ppoll` to whoever traces it.
+    const ERESTARTNOHAND: i64 = -514;
+
+    #[test]
+    fn a_call_that_is_late_is_brought_to_its_end_and_the_task_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut parent = Command::new(program("live", directory.path()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        let mut target = Target::open(parent.id()).unwrap();
+        target.refresh().unwrap();
+        target.stop(LIMIT).unwrap();
+        let before = target.tasks().unwrap();
+        let tracer = Arc::clone(target.stopped.as_ref().unwrap());
+
+        // One that waits for ever, and one behind it.
+        let made = target.inject(&tracer, Purpose::Fork, Allowed::from_now(SHORT), |caller| {
+            let number = u64::try_from(libc::SYS_ppoll).unwrap();
+            let waited = caller.call(number, [0; 6])?;
+            Ok((waited, caller.call(number, [0; 6])))
+        });
+        let too_late = InjectError::TimedOut(SHORT);
+        assert_eq!(made, Ok((ERESTARTNOHAND, Err(too_late))));
+        let late = target.take_late_call().unwrap();
+        assert!(late.is_back && late.tid == parent.id(), "{late:?}");
+        assert!(late.took > SHORT && late.took < LIMIT, "{late:?}");
+        let after = target.tasks().unwrap();
+        assert_eq!(before[0].registers, after[0].registers);
+        assert_eq!(before[0].signals_blocked, after[0].signals_blocked);
+
+        // Without any time it is not touched.
+        let none = Allowed::from_now(Duration::ZERO);
+        let made = target.inject(&tracer, Purpose::Fork, none, |_| Ok(()));
+        assert_eq!(made, Err(InjectError::TimedOut(Duration::ZERO)));
+        assert_eq!(target.take_late_call(), None);
+
+        drop(tracer);
+        target.resume().unwrap();
+        writeln!(parent.stdin.as_mut().unwrap(), "?").unwrap();
+        let answer = lines.next().unwrap().unwrap();
+        assert!(answer.starts_with("bad=0 "), "{answer}");
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+    }
+
+    #[test]
+    fn a_limit_without_end_is_none() {
+        let allowed = Allowed::from_now(Duration::MAX);
+        assert_eq!((allowed.until, allowed.begin_until), (None, None));
     }
 }
