@@ -26,5 +26,7 @@ pub use denial::Denial;
 pub use inject::InjectError;
 pub use memory::MemoryReader;
 pub use priority::give_way;
-pub use target::{LateCall, OpenError, STOP_LIMIT, Target, TrackError, TrackWish, Twin};
+pub use target::{
+    LateCall, LateRegistration, OpenError, STOP_LIMIT, Target, TrackError, TrackWish, Twin,
+};
 pub use task::{SharingError, StopError};

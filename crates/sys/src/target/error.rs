@@ -1,5 +1,7 @@
 //! Why a process can't be worked on.
 
+use std::time::Duration;
+
 use space::Errno;
 
 use crate::denial::Denial;
@@ -127,6 +129,19 @@ pub enum TrackError {
         /// What the kernel said.
         errno: Errno,
     },
+}
+
+/// Why some memory of a process could not be registered for tracking in time. All of it is copied in
+/// the freeze, and it is tried again with the next snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LateRegistration {
+    /// The process could not be stopped for it.
+    #[error(transparent)]
+    Stop(StopError),
+    /// There were more mappings, or larger ones, than could be registered while it stood still.
+    #[error("it took longer than the {0:.1?} that the process is to stand still for it at most")]
+    Slow(Duration),
 }
 
 impl TrackError {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use ::space::{Errno, PageRange, StopLength, TaskState, Tracking};
 
-pub use error::{OpenError, TrackError};
+pub use error::{LateRegistration, OpenError, TrackError};
 pub use track::{LateCall, TrackWish};
 pub use twin::Twin;
 
@@ -77,6 +77,8 @@ pub struct Target {
     /// A task that made calls although it would have lost its wait had we died.
     risked_wait: Option<u32>,
     late_call: Option<LateCall>,
+    /// Why not all could be registered since the last look at everything.
+    late_registration: Option<LateRegistration>,
 }
 
 impl Target {
@@ -160,6 +162,12 @@ impl Target {
         self.late_call.take()
     }
 
+    /// Returns why some memory could not be registered for tracking since the last
+    /// [`refresh`](Self::refresh), if it was for the time that it would have taken.
+    pub fn late_registration(&self) -> Option<&LateRegistration> {
+        self.late_registration.as_ref()
+    }
+
     /// Returns the stops for attaching and the like since the last call.
     pub fn take_stops(&mut self) -> Vec<StopLength> {
         std::mem::take(&mut self.stops)
@@ -173,6 +181,7 @@ impl Target {
     ///
     /// [`Errno::ESRCH`] where the memory is gone.
     pub fn refresh(&mut self) -> Result<(), Errno> {
+        self.late_registration = None;
         // Attaching may just have done so: a walk through all page tables.
         if (self.attached.take()).is_some_and(|then| then.elapsed() < ATTACHED_FOR) {
             return Ok(());
@@ -205,6 +214,7 @@ impl Target {
     ///
     /// As [`refresh`](Self::refresh).
     pub fn refresh_if_new(&mut self) -> Result<(), Errno> {
+        self.late_registration = None;
         // Children that a killed tool left behind are reaped by the full one.
         if self.unreaped.is_empty()
             && ::space::AddressSpace::tracking(self) == Tracking::WriteProtect

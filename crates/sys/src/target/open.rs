@@ -74,6 +74,7 @@ impl Target {
             stop_limit: STOP_LIMIT,
             risked_wait: None,
             late_call: None,
+            late_registration: None,
             process: Process::open(memory_task).map_err(|_| OpenError::NoProcess(pid))?,
         })
     }

@@ -1,12 +1,45 @@
 //! Registering mappings for write protection, so that the process does not notice.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use space::{AddressSpace, Errno, Mapping, PageFlags, PageRange, Rearm, Scan, Tracked};
 
 use super::track::{STEPS, Track};
-use super::{AGAIN_AFTER, Target};
+use super::{AGAIN_AFTER, LateRegistration, Target};
 use crate::task::Tracer;
+
+/// How long registering may take at least once all tasks stand still: each mapping takes its time, and
+/// there may be thousands.
+const REGISTER_LIMIT: Duration = Duration::from_secs(1);
+/// How much later than by our own rule the tasks are let go from outside, so that all that was
+/// registered by then is known to be in order.
+const LATER: Duration = Duration::from_millis(250);
+/// After so many ranges it is asked whether the tasks stand still yet.
+const BATCH: usize = 256;
+
+/// Until when mappings may be registered, and who knows whether the tasks stand still yet.
+struct Watchdog<'a> {
+    tracer: &'a Tracer,
+    limit: Duration,
+    until: Option<Instant>,
+}
+
+impl<'a> Watchdog<'a> {
+    /// Has the tasks let go some time after `limit` has passed from now.
+    fn begin(tracer: &'a Tracer, limit: Duration) -> Self {
+        let until = Instant::now().checked_add(limit);
+        tracer.hold(limit.saturating_add(LATER));
+        Self {
+            tracer,
+            limit,
+            until,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
 
 impl Target {
     /// Registers the mappings that `ranges` lie in.
@@ -14,11 +47,17 @@ impl Target {
     /// A registration of less than a mapping would cut it in two, and a process that moves it
     /// with `mremap` would get an error that it would not have without us. So it is only whole
     /// mappings that are registered, as they are while the tasks stand still.
+    ///
+    /// Where there is too little time for that, the rest is copied in the freeze, and tried again after
+    /// the next [`refresh`](Self::refresh): [`late_registration`](Self::late_registration) tells.
     pub(super) fn register(
         &mut self,
         ranges: &[PageRange],
         outcome: &mut Vec<Tracked>,
     ) -> Result<(), Errno> {
+        if self.late_registration.is_some() {
+            return Ok(());
+        }
         // Marks of an earlier session. New ones come about only where something is registered, so
         // for the first registration there is time to look before the stop.
         let stale = if self.registered {
@@ -30,18 +69,19 @@ impl Target {
             Some(_) => None,
             None => match self.stop_to_register() {
                 Ok(tracer) => Some(tracer),
-                // What is not tracked is copied in the freeze, and asked for again before the next.
-                Err(Errno::ETIMEDOUT) => return Ok(()),
+                Err(Errno::ETIMEDOUT) => {
+                    let why = self.stop_error.clone().map(LateRegistration::Stop);
+                    self.late_registration = why;
+                    return Ok(());
+                }
                 Err(errno) => return Err(errno),
             },
         };
-        if let Some(tracer) = &tracer {
-            tracer.hold(self.stop_limit.saturating_mul(STEPS));
-        }
-        let mut done = self.register_stopped(ranges, &stale, outcome);
+        let limit = self.stop_limit.saturating_mul(STEPS).max(REGISTER_LIMIT);
+        let watchdog = tracer.as_ref().map(|tracer| Watchdog::begin(tracer, limit));
+        let done = self.register_stopped(ranges, &stale, watchdog.as_ref(), outcome);
         if let Some(tracer) = tracer {
             let asked = tracer.asked();
-            done = done.and(tracer.must_hold());
             drop(tracer);
             self.stopped_for("register", asked);
         }
@@ -85,17 +125,48 @@ impl Target {
         Ok(runs.into_iter().map(|run| run.range).collect())
     }
 
-    /// Registers while all tasks stand still.
+    /// Registers while all tasks stand still. Of what was registered when they ran again, nothing goes
+    /// to `outcome`: the mappings may have been others by then.
     fn register_stopped(
         &mut self,
         ranges: &[PageRange],
         stale: &[PageRange],
+        watchdog: Option<&Watchdog<'_>>,
         outcome: &mut Vec<Tracked>,
     ) -> Result<(), Errno> {
         let mappings = self.mappings()?;
-        let mut new: Vec<PageRange> = Vec::new();
-        for &range in ranges {
-            let tracked = match around(&mappings, range) {
+        let mut new = Vec::new();
+        for batch in ranges.chunks(BATCH) {
+            let known = outcome.len();
+            let rest = self.register_batch(batch, &mappings, stale, watchdog, &mut new, outcome);
+            let Some(watchdog) = watchdog else { continue };
+            match watchdog.tracer.must_hold() {
+                Ok(()) if rest.is_empty() => continue,
+                Ok(()) => {}
+                Err(Errno::ETIMEDOUT) => outcome.truncate(known),
+                Err(errno) => return Err(errno),
+            }
+            self.late_registration = Some(LateRegistration::Slow(watchdog.limit));
+            break;
+        }
+        Ok(())
+    }
+
+    /// Registers mappings that `ranges` lie in, until the time is over; returns the rest of them.
+    fn register_batch<'r>(
+        &mut self,
+        ranges: &'r [PageRange],
+        mappings: &[Mapping],
+        stale: &[PageRange],
+        watchdog: Option<&Watchdog<'_>>,
+        new: &mut Vec<PageRange>,
+        outcome: &mut Vec<Tracked>,
+    ) -> &'r [PageRange] {
+        for (index, &range) in ranges.iter().enumerate() {
+            if watchdog.is_some_and(Watchdog::is_over) {
+                return &ranges[index..];
+            }
+            let tracked = match around(mappings, range) {
                 // The process has changed it since it was asked for; the next time it may be.
                 None => Err(Errno::EAGAIN),
                 Some(mapping) if new.last() == Some(&mapping) => Ok(()),
@@ -109,7 +180,7 @@ impl Target {
                 Err(errno) => Tracked::No(range, errno),
             });
         }
-        Ok(())
+        &[]
     }
 
     /// Registers a mapping and takes old marks off its pages.
