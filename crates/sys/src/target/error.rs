@@ -149,8 +149,41 @@ impl TrackError {
     pub fn is_late(&self) -> bool {
         matches!(
             self,
-            Self::Stop(StopError::TimedOut { .. } | StopError::Vfork { .. })
-                | Self::Inject(InjectError::TimedOut(_))
+            Self::Stop(
+                StopError::TimedOut { .. }
+                    | StopError::Executing { .. }
+                    | StopError::Vfork { .. }
+                    | StopError::Failed {
+                        errno: Errno::ETIMEDOUT,
+                        ..
+                    }
+            ) | Self::Inject(InjectError::TimedOut(_))
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_moment_later_may_be_in_time_is_late() {
+        let limit = Duration::from_millis(1);
+        let failed = |errno| StopError::Failed { tid: 7, errno };
+        for late in [
+            StopError::Executing { pid: 7, limit }.into(),
+            StopError::Vfork { tid: 7, child: 8 }.into(),
+            failed(Errno::ETIMEDOUT).into(),
+            TrackError::Inject(InjectError::TimedOut(limit)),
+        ] {
+            assert!(late.is_late(), "{late}");
+        }
+        for other in [
+            StopError::Gone { pid: 7 }.into(),
+            failed(Errno::EPERM).into(),
+            TrackError::Inject(InjectError::Died),
+        ] {
+            assert!(!other.is_late(), "{other}");
+        }
     }
 }
