@@ -126,10 +126,13 @@ impl Target {
     /// Ends a child that is of no use, and has its parent take note of it: now if that can be
     /// done, later if not.
     fn give_up(&mut self, tracer: &Tracer, child: Child, why: Errno) {
-        let ended = tracer.run(move |_| inject::end_within(child, END_LIMIT));
+        let left = tracer.left().unwrap_or(Duration::MAX);
+        let ended = tracer.run(move |_| inject::end_within(child, left.min(END_LIMIT)));
         self.unreaped.push(child);
+        // What the promise leaves: a job is not interrupted when it is over.
+        let left = tracer.left().unwrap_or(Duration::MAX);
         // A task that is about its fork still is no good for another call.
-        if why != Errno::ETIMEDOUT && ended.is_ok() {
+        if why != Errno::ETIMEDOUT && ended.is_ok() && left >= self.stop_limit {
             // The next time tries again.
             _ = self.reap_stopped(tracer, Allowed::from_now(self.stop_limit));
         }

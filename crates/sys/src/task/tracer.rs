@@ -110,6 +110,11 @@ impl Tracer {
         }
     }
 
+    /// Returns how much is left of the time that the tasks may stand still, if there is a limit.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.deadline.left()
+    }
+
     /// Tells whether all tasks stand still yet; [`Errno::ETIMEDOUT`] where they were let go.
     pub(crate) fn must_hold(&self) -> Result<(), Errno> {
         self.run(|stopped| match stopped.overdue {
