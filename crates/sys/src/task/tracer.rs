@@ -157,13 +157,17 @@ fn await_answer<T>(
     sharers: &Sharers,
     limit: Duration,
 ) -> Result<T, StopError> {
-    /// How often to look.
-    const LOOK: Duration = Duration::from_millis(5);
+    /// When to look first: a stop that nothing keeps from being is over by then, and to look at
+    /// thousands of tasks takes the processor from it.
+    const FIRST: Duration = Duration::from_millis(50);
+    /// How long to wait at most between two looks.
+    const MOST: Duration = Duration::from_millis(400);
     /// How much longer than allowed an answer may take, on a busy machine.
     const LATER: Duration = Duration::from_secs(2);
     let begun = Instant::now();
+    let mut next = FIRST;
     loop {
-        match answered.recv_timeout(LOOK) {
+        match answered.recv_timeout(next) {
             Ok(answer) => return Ok(answer),
             Err(RecvTimeoutError::Disconnected) => {
                 panic!("the tracer answers before it ends")
@@ -176,6 +180,7 @@ fn await_answer<T>(
             }
             Err(RecvTimeoutError::Timeout) => bury_ended(sharers),
         }
+        next = MOST.min(next * 2);
     }
 }
 
