@@ -7,7 +7,8 @@ use sys::{InjectError, OpenError, StopError, TrackError};
 
 use crate::report::Doubt;
 
-/// Why something could not be done. The process goes on as before in every case.
+/// Why something could not be done. The process goes on as before in every case but
+/// [`StopError::Executing`], which says what may stand still.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -34,7 +34,7 @@ fn pause(begun: Instant) {
     }
 }
 
-/// Why tasks could not be stopped. All of them run again.
+/// Why tasks could not be stopped. All of them run again, but for [`Executing`](Self::Executing).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {
@@ -59,10 +59,12 @@ pub enum StopError {
         /// Where in the kernel it waits; empty where that is not told.
         wchan: String,
     },
-    /// A task keeps others of its process from being traced.
+    /// A task keeps others of its process from being traced. Those that stopped before that may stand
+    /// still until it gets on: the thread of ours that holds them waits for it, too.
     #[error(
         "process {pid} could not be stopped within {} ms: one of its tasks is about to execute another \
-         program and does not get on, as where that is on a network file system; it goes on as before",
+         program and does not get on, as where that is on a network file system; tasks that stood still \
+         by then may do so until that program is executed, or until Onionskin ends",
         limit.as_millis()
     )]
     Executing {

@@ -151,7 +151,7 @@ impl Drop for Tracer {
 /// Waits for what became of a stop. The thread that is about it can be kept from seizing a task for as
 /// long as another one of the same process is about to execute a program. Where that waits for tasks
 /// that have ended, it is helped; where it waits for anything else, the thread is left alone: what it
-/// stops after that it lets go at once.
+/// has stopped, and stops after that, it lets go when that program is executed, and not before.
 fn await_answer<T>(
     answered: &Receiver<T>,
     sharers: &Sharers,
