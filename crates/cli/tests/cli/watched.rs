@@ -152,8 +152,10 @@ fn the_written_pages_are_those_that_were_written() {
                 "{forecast}"
             );
         }
-        assert!(seen.is_subset(&wanted), "{seen:?} of {wanted:?}");
-        if seen == wanted {
+        // Where mappings join, soft-dirty bits show more than was written.
+        let more = intervals.iter().any(|one| one["tracking"] == "soft-dirty");
+        assert!(more || seen.is_subset(&wanted), "{seen:?} of {wanted:?}");
+        if seen.is_superset(&wanted) {
             return;
         }
     }
