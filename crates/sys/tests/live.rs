@@ -4,11 +4,12 @@
 #[path = "../src/programs.rs"]
 mod programs;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use programs::Live;
 use space::{
     AddressSpace, Errno, Freeze, PageFlags, PageRange, PageSource, Rearm, Scan, Tracked, Tracking,
     Vaddr,
@@ -23,8 +24,7 @@ fn page_len() -> u64 {
 }
 
 struct Program {
-    child: Child,
-    answers: BufReader<ChildStdout>,
+    live: Live,
     area: PageRange,
 }
 
@@ -35,36 +35,14 @@ impl Program {
 
     /// Starts it with more page tables, which make a fork slow.
     fn with_page_tables(directory: &Path, count: u32) -> Self {
-        let mut child = Command::new(programs::program("live", directory))
-            .arg(count.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        answers.read_line(&mut line).unwrap();
-        let start = u64::from_str_radix(line.trim().trim_start_matches("0x"), 16).unwrap();
+        let (live, start) = Live::start(directory, count);
+        let start = u64::from_str_radix(start.trim_start_matches("0x"), 16).unwrap();
         let area = PageRange::new(Vaddr(start), Vaddr(start + 1024 * page_len())).unwrap();
-        Self {
-            child,
-            answers,
-            area,
-        }
+        Self { live, area }
     }
 
     fn ask(&mut self, line: &str) -> String {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        answer.trim().to_owned()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.live.ask(line)
     }
 }
 
@@ -106,7 +84,7 @@ fn scan_now(target: &mut Target, range: PageRange) -> Vec<PageRange> {
 fn a_process_is_tracked_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::start(directory.path());
-    let pid = program.child.id();
+    let pid = program.live.child.id();
     let (mut target, tracked) = attach(pid);
     if let Err(error) = tracked {
         println!("skipped: writes can't be tracked: {error}");
@@ -149,7 +127,7 @@ fn a_process_is_tracked_and_goes_on() {
 fn frozen_memory_stands_still_and_a_fork_holds_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::start(directory.path());
-    let pid = program.child.id();
+    let pid = program.live.child.id();
     let (mut target, _) = attach(pid);
     let counters = PageRange::new(
         program.area.start(),
@@ -187,7 +165,7 @@ fn frozen_memory_stands_still_and_a_fork_holds_it() {
 fn a_process_whose_fork_is_overdue_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::with_page_tables(directory.path(), 8192);
-    let pid = program.child.id();
+    let pid = program.live.child.id();
     let (mut target, _) = attach(pid);
     let counters = Vaddr(program.area.start().0 + 2 * page_len());
     let counters = PageRange::new(program.area.start(), counters).unwrap();
@@ -247,7 +225,7 @@ fn a_process_whose_fork_is_overdue_goes_on() {
 fn a_stop_ends_by_itself_when_its_time_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::start(directory.path());
-    let mut target = Target::open(program.child.id()).unwrap();
+    let mut target = Target::open(program.live.child.id()).unwrap();
     let counters = Vaddr(program.area.start().0 + 2 * page_len());
     let counters = PageRange::new(program.area.start(), counters).unwrap();
     let read = |target: &Target| {
@@ -331,7 +309,7 @@ fn start_tool(pid: u32, holds: bool, so_far: &str) -> Child {
 fn what_a_killed_tool_left_behind_is_reaped_by_the_next() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::start(directory.path());
-    let pid = program.child.id();
+    let pid = program.live.child.id();
     let mut tool = start_tool(pid, true, "forked");
     tool.kill().unwrap();
     tool.wait().unwrap();
@@ -357,7 +335,7 @@ fn the_tool_may_be_killed_at_any_moment() {
     let directory = tempfile::tempdir().unwrap();
     let mut program = Program::start(directory.path());
     for round in 0..kills {
-        let mut tool = start_tool(program.child.id(), false, "ready");
+        let mut tool = start_tool(program.live.child.id(), false, "ready");
         // Spread over a cycle of a few milliseconds, evenly and without a seed to remember.
         std::thread::sleep(Duration::from_micros(round * 7919 % 9000));
         assert!(

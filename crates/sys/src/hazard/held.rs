@@ -14,32 +14,35 @@ pub(super) struct Held {
     pub(super) name: String,
 }
 
-/// Finds the files with certain inodes that `process` has open for writing.
+/// Finds the files with certain inodes that `task` has open for writing.
 ///
-/// Seen is the table of its first thread. A file is asked for its device only where its inode is
-/// among those that are wanted: asking may take long, on a network file system that does not answer.
+/// What has no path (sockets, pipes, event descriptors) is not asked anything: that may take locks of
+/// others. A file is asked for its device only where its inode is among those that are wanted: asking
+/// may take long, on a network file system that does not answer.
 ///
 /// # Errors
 ///
 /// Those of reading about its descriptors, but for those that were just closed.
 pub(super) fn held(
-    process: &Process,
+    task: &Process,
     is_wanted: impl Fn(u64) -> bool,
 ) -> Result<Vec<Held>, ProcfsError> {
     let mut found = Vec::new();
-    for number in process.descriptor_numbers()? {
-        let Some(info) = unless_closed(process.descriptor_info(number))? else {
+    for number in task.descriptor_numbers()? {
+        let name = unless_closed(task.link(&format!("fd/{number}")))?;
+        let Some(name) = name.filter(|name| name.starts_with('/')) else {
+            continue;
+        };
+        let Some(info) = unless_closed(task.descriptor_info(number))? else {
             continue;
         };
         if !info.is_writable() || info.inode.is_some_and(|inode| !is_wanted(inode)) {
             continue;
         }
-        let Some(status) = unless_closed(process.descriptor_status(number))? else {
+        let Some(status) = unless_closed(task.descriptor_status(number))? else {
             continue;
         };
-        if is_wanted(status.st_ino)
-            && let Some(name) = unless_closed(process.link(&format!("fd/{number}")))?
-        {
+        if is_wanted(status.st_ino) {
             found.push(Held {
                 device: (major(status.st_dev), minor(status.st_dev)),
                 inode: status.st_ino,

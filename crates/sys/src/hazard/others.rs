@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use space::{Errno, Mapping, PageRange, Protection, RangeSet, Sharing};
 
-use super::held::held;
+use super::descriptors::descriptor_holders;
+use super::held::{Held, held};
 use super::hidden::unseen as unseen_processes;
+use super::scan::living_task;
 use super::{Danger, Unproven};
 use crate::doctor::{CAP_SYS_PTRACE, capable};
 use crate::procfs::{Process, ProcfsError, base_page_size, processes};
@@ -70,8 +72,15 @@ impl Others {
                 continue;
             }
             theirs.clear();
-            let looked = maps(pid, &mut buf, &mut theirs);
-            match looked.and_then(|()| open_files(pid, &named)) {
+            let looked = Process::open(pid).and_then(|process| {
+                living_task(&process)?.maps(base_page_size(), &mut buf, &mut theirs)?;
+                open_files(&process, &named)
+            });
+            match looked {
+                // The task that was looked through ended meanwhile.
+                Ok(_) if theirs.is_empty() && !has_no_memory(pid) => {
+                    self.strangers.insert(pid);
+                }
                 Ok(held) => {
                     let written = shared(&theirs)
                         .filter(|theirs| theirs.protection.contains(Protection::WRITE))
@@ -80,7 +89,6 @@ impl Others {
                     add(&mut self.writers, pid, written);
                     add(&mut self.holders, pid, held.into_iter().map(whole));
                 }
-                Err(ProcfsError::Gone { .. }) => {}
                 Err(_) if has_no_memory(pid) => {}
                 Err(_) => {
                     self.strangers.insert(pid);
@@ -133,14 +141,21 @@ fn add(to: &mut BTreeMap<u32, BTreeSet<Span>>, pid: u32, spans: impl Iterator<It
     }
 }
 
-/// Those of the files that a process has open for writing. On some file systems (btrfs) a mapping names
-/// another device than the file does: then its name decides.
-fn open_files(pid: u32, named: &BTreeMap<File, &str>) -> Result<Vec<File>, ProcfsError> {
+/// Those of the files that a process has open for writing, in any of its tables of descriptors. On some
+/// file systems (btrfs) a mapping names another device than the file does: then its name decides.
+fn open_files(process: &Process, named: &BTreeMap<File, &str>) -> Result<Vec<File>, ProcfsError> {
     let is_wanted = |inode| named.keys().any(|file| file.inode == inode);
-    let held = held(&Process::open(pid)?, is_wanted)?;
+    let mut all: Vec<Held> = Vec::new();
+    for task in descriptor_holders(process)? {
+        match held(&task, is_wanted) {
+            Ok(held) => all.extend(held),
+            Err(ProcfsError::Gone { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let is_same = |file: &File, name: &str| {
         !file.is_system_v
-            && held.iter().any(|held| {
+            && all.iter().any(|held| {
                 held.inode == file.inode && (held.device == file.device || held.name == name)
             })
     };
@@ -188,13 +203,9 @@ fn doubt(pids: &BTreeSet<u32>, ranges: &RangeSet, what: &str) -> Option<Unproven
     })
 }
 
-fn maps(pid: u32, buf: &mut Vec<u8>, out: &mut Vec<Mapping>) -> Result<(), ProcfsError> {
-    Process::open(pid)?.maps(base_page_size(), buf, out)
-}
-
 /// Tells whether it is a thread of the kernel, or has ended.
 fn has_no_memory(pid: u32) -> bool {
-    match Process::open(pid).and_then(|process| process.status()) {
+    match Process::open(pid).and_then(|process| living_task(&process)?.status()) {
         Ok(status) => status.resident.is_none(),
         Err(error) => error.errno() == Errno::ESRCH,
     }

@@ -54,7 +54,7 @@ pub fn inspect_process(
 }
 
 /// Returns a task of the process that has its memory still: the first thread may have ended.
-fn living_task(process: &Process) -> Result<Process, ProcfsError> {
+pub(super) fn living_task(process: &Process) -> Result<Process, ProcfsError> {
     for tid in process.tasks()? {
         let task = match process.task(tid) {
             Err(ProcfsError::Gone { .. }) => continue,

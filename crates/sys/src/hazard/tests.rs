@@ -34,6 +34,13 @@ impl Program {
         inspect(self.child.id()).unwrap()
     }
 
+    fn await_end_of_first_thread(&self) {
+        let first = crate::procfs::Process::open(self.child.id()).unwrap();
+        while first.stat().unwrap().state != crate::procfs::RunState::Zombie {
+            std::thread::yield_now();
+        }
+    }
+
     /// The addresses that the program printed.
     fn addresses(&self) -> Vec<u64> {
         self.line
@@ -204,13 +211,54 @@ fn a_thread_with_descriptors_of_its_own() {
     );
 }
 
+/// What is said of a program's shared memory by who takes the program itself for another one.
+fn sharing(program: &Program) -> Vec<String> {
+    let process = crate::procfs::Process::open(program.child.id()).unwrap();
+    let mut mappings = Vec::new();
+    let task = scan::living_task(&process).unwrap();
+    task.maps(
+        crate::procfs::base_page_size(),
+        &mut Vec::new(),
+        &mut mappings,
+    )
+    .unwrap();
+    let mut others = Others::default();
+    others.look(&mappings, &[]).unwrap();
+    let named = format!("process {} ", program.child.id());
+    let doubts = others.doubts(&mappings).into_iter();
+    doubts
+        .map(|doubt| doubt.reason)
+        .filter(|reason| reason.starts_with(&named))
+        .collect()
+}
+
+#[test]
+fn a_writer_whose_first_thread_ended_is_found() {
+    let program = Program::start("first_thread_shares");
+    program.await_end_of_first_thread();
+    let found = sharing(&program);
+    assert!(
+        found
+            .iter()
+            .any(|it| it.contains("can write to this shared memory too")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_descriptor_in_a_table_of_a_threads_own_is_found() {
+    let program = Program::start("own_table_holds");
+    let found = sharing(&program);
+    assert!(
+        found.iter().any(|it| it.contains("by a descriptor")),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn a_first_thread_that_ended_hides_nothing() {
     let program = Program::start("first_thread");
-    let first = crate::procfs::Process::open(program.child.id()).unwrap();
-    while first.stat().unwrap().state != crate::procfs::RunState::Zombie {
-        std::thread::yield_now();
-    }
+    program.await_end_of_first_thread();
     let hazards = program.hazards();
     assert_eq!(reasons(&hazards), Vec::<&str>::new());
     assert_eq!(hazards.pinned.len(), 3, "{hazards:?}");

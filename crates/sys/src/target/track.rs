@@ -309,14 +309,12 @@ fn check_soft_dirty() -> Result<(), TrackError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::process::{Command, Stdio};
     use std::sync::Arc;
 
     use space::Freeze;
 
     use super::*;
-    use crate::programs::program;
+    use crate::programs::Live;
 
     const LIMIT: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(10);
@@ -326,14 +324,8 @@ mod tests {
     #[test]
     fn a_call_that_is_late_is_brought_to_its_end_and_the_task_back() {
         let directory = tempfile::tempdir().unwrap();
-        let mut parent = Command::new(program("live", directory.path()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
-        lines.next().unwrap().unwrap();
-        let mut target = Target::open(parent.id()).unwrap();
+        let (mut parent, _) = Live::start(directory.path(), 0);
+        let mut target = Target::open(parent.child.id()).unwrap();
         target.refresh().unwrap();
         target.stop(LIMIT).unwrap();
         let before = target.tasks().unwrap();
@@ -348,7 +340,7 @@ mod tests {
         let too_late = InjectError::TimedOut(SHORT);
         assert_eq!(made, Ok((ERESTARTNOHAND, Err(too_late))));
         let late = target.take_late_call().unwrap();
-        assert!(late.is_back && late.tid == parent.id(), "{late:?}");
+        assert!(late.is_back && late.tid == parent.child.id(), "{late:?}");
         assert!(late.took > SHORT && late.took < LIMIT, "{late:?}");
         let after = target.tasks().unwrap();
         assert_eq!(before[0].registers, after[0].registers);
@@ -362,11 +354,8 @@ mod tests {
 
         drop(tracer);
         target.resume().unwrap();
-        writeln!(parent.stdin.as_mut().unwrap(), "?").unwrap();
-        let answer = lines.next().unwrap().unwrap();
+        let answer = parent.ask("?");
         assert!(answer.starts_with("bad=0 "), "{answer}");
-        parent.kill().unwrap();
-        parent.wait().unwrap();
     }
 
     #[test]

@@ -128,15 +128,13 @@ impl AddressSpace for Twin {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
 
     use space::Freeze;
 
     use crate::Target;
     use crate::procfs::RunState;
-    use crate::programs::program;
+    use crate::programs::Live;
     use crate::raw::ptrace;
     use crate::task::proc;
 
@@ -145,14 +143,8 @@ mod tests {
     #[test]
     fn a_twin_that_runs_can_only_exit() {
         let directory = tempfile::tempdir().unwrap();
-        let mut parent = Command::new(program("live", directory.path()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
-        lines.next().unwrap().unwrap();
-        let mut target = Target::open(parent.id()).unwrap();
+        let (mut parent, _) = Live::start(directory.path(), 0);
+        let mut target = Target::open(parent.child.id()).unwrap();
         target.refresh().unwrap();
         target.stop(LIMIT).unwrap();
         let twin = target.fork(LIMIT).unwrap();
@@ -171,10 +163,7 @@ mod tests {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         assert_eq!(stat.split_whitespace().last(), Some("0"), "{stat}");
         // Its parent finds it, and finds nothing wrong with itself.
-        writeln!(parent.stdin.as_mut().unwrap(), "?").unwrap();
-        let answer = lines.next().unwrap().unwrap();
+        let answer = parent.ask("?");
         assert_eq!(answer, format!("bad=0 child={pid} errno=0"));
-        parent.kill().unwrap();
-        parent.wait().unwrap();
     }
 }

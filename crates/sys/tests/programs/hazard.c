@@ -195,6 +195,40 @@ static void first_thread(void)
     syscall(SYS_exit, 0);
 }
 
+/* Shared memory that can't be written here, and a descriptor of it in a table of a thread's own that can. */
+static int shared_file;
+
+static void *holds_file(void *unused)
+{
+    unshare(CLONE_FILES);
+    ready = 1;
+    for (;;)
+        pause();
+}
+
+static void own_table_holds(void)
+{
+    shared_file = memfd_create("held", 0);
+    ftruncate(shared_file, 1 << 16);
+    mmap(0, 1 << 16, PROT_READ, MAP_SHARED, shared_file, 0);
+    pthread_t thread;
+    pthread_create(&thread, 0, holds_file, 0);
+    while (!ready)
+        usleep(1000);
+    close(shared_file);
+    printf("x\n");
+}
+
+static void first_thread_shares(void)
+{
+    mmap(0, 1 << 16, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pthread_t thread;
+    pthread_create(&thread, 0, waits_as_thread, 0);
+    printf("x\n");
+    fflush(stdout);
+    syscall(SYS_exit, 0);
+}
+
 static void one_memory(void)
 {
     static char stack[1 << 16];
@@ -222,6 +256,8 @@ static const struct {
     {"sockets", sockets},
     {"own_table", own_table},
     {"first_thread", first_thread},
+    {"first_thread_shares", first_thread_shares},
+    {"own_table_holds", own_table_holds},
     {"one_memory", one_memory},
 };
 
