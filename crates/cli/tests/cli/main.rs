@@ -1,6 +1,8 @@
 //! The command as its users see it: exit status, messages, JSON.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../../store/tests/it/moto.rs"]
+mod moto;
 mod series;
 mod stored;
 mod watched;

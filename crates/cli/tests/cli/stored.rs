@@ -1,22 +1,19 @@
 //! What is in a store: `snapshots show` and `snapshots export`, of a directory and of an object store.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::moto::{BUCKET, Moto};
 use crate::workload::Workload;
 use crate::{json, skip, works};
-
-const BUCKET: &str = "snapshots";
 
 /// The command in a directory, with variables of its environment.
 struct Tool<'a> {
     dir: &'a Path,
     variables: Vec<(&'static str, String)>,
-    store: &'static str,
+    store: &'a str,
 }
 
 impl Tool<'_> {
@@ -113,52 +110,6 @@ fn a_snapshot_is_shown_and_exported() {
     tool.goes_round();
 }
 
-/// A server that is ended when dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// Starts a server of S3 on loopback, with a bucket; returns its address too.
-fn serve(program: &std::ffi::OsStr) -> (Server, String) {
-    use std::io::{Read, Write};
-    let any = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = any.local_addr().unwrap().port();
-    drop(any);
-    let server = Command::new(program)
-        .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let server = Server(server);
-    let until = Instant::now() + Duration::from_secs(60);
-    let mut stream = loop {
-        match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(stream) => break stream,
-            Err(error) => assert!(
-                Instant::now() < until,
-                "the server does not listen: {error}"
-            ),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    write!(
-        stream,
-        "PUT /{BUCKET} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\
-         Connection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    (server, format!("http://127.0.0.1:{port}"))
-}
-
 #[test]
 fn a_snapshot_in_an_object_store_is_shown_and_exported() {
     let dir = tempfile::tempdir().unwrap();
@@ -166,21 +117,14 @@ fn a_snapshot_in_an_object_store_is_shown_and_exported() {
     if !works("freeze", name, dir.path()) {
         return;
     }
-    let Some(program) = std::env::var_os("ONIONSKIN_MOTO") else {
+    let Some(moto) = Moto::start() else {
         return skip(name, "ONIONSKIN_MOTO does not name the moto_server program");
     };
-    let (_server, address) = serve(&program);
+    let store = format!("s3://{BUCKET}/some/prefix");
     let tool = Tool {
         dir: dir.path(),
-        variables: vec![
-            ("AWS_ENDPOINT_URL", address),
-            ("AWS_ALLOW_HTTP", "true".to_owned()),
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-            ("AWS_REGION", "us-east-1".to_owned()),
-            ("NO_PROXY", "127.0.0.1".to_owned()),
-        ],
-        store: "s3://snapshots/some/prefix",
+        variables: moto.variables(),
+        store: &store,
     };
     tool.goes_round();
 }

@@ -11,6 +11,7 @@ mod gc;
 mod golden;
 mod hostile;
 mod kill;
+mod moto;
 mod races;
 mod roundtrip;
 mod s3;
