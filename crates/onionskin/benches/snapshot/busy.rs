@@ -75,8 +75,8 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
     section.at_most("the longest single freeze ÷ its limit", 1.0, longest);
     section.bounded_by(
         "where most is written, the freeze is a `fork()` that the target makes itself, after \
-         stopping and a scan: of the parts it is nearly all. A single one may take longer than \
-         1.2 × the median of others, as the spread of the bare `fork()` shows.",
+         stopping and a scan (the parts are in the table). A single one may take longer than 1.2 × \
+         the median of others, as the spread of the bare `fork()` shows.",
     );
     Ok(section)
 }

@@ -107,7 +107,7 @@ fn section(load: Load, whole: &Costs, layers: &Costs, fork: &Values, core: &Valu
     section.at_most(
         "difference of `freeze_ms` and the largest gap ÷ `freeze_ms`, medians",
         0.1,
-        layers.beyond.median().abs() / freeze,
+        layers.beyond.abs().median() / freeze,
     );
     section.bounded_by(format!(
         "the pages written in the last moments are copied while the target stands still: {:.2} \

@@ -70,9 +70,8 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
     );
     section.at_most("the highest peak ÷ its limit", 1.0, all.max());
     section.bounded_by(
-        "packs are compressed by a thread a core and written while the next are filled, and what is \
-         read from a fork is sorted by its content first. The limit has no room for the pages \
-         that are read while the target runs.",
+        "what is read while the target runs waits to be compressed and written, and the limit has no \
+         more for that than its fixed part.",
     );
     Ok(section)
 }

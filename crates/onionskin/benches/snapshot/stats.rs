@@ -39,6 +39,11 @@ impl Values {
         low + (high - low) * at.fract()
     }
 
+    /// The same without their signs.
+    pub(crate) fn abs(&self) -> Self {
+        Self(self.0.iter().map(|value| value.abs()).collect())
+    }
+
     /// Returns the largest.
     pub(crate) fn max(&self) -> f64 {
         self.0.iter().copied().fold(f64::NAN, f64::max)
