@@ -31,4 +31,4 @@ pub use snapshot::{
     Costs, Doubt, Event, Forecast, Forks, FreezeTimes, Load, Observer, Options, Outlook, Pace,
     Round, Silent, SnapshotError, Stay, Strategy, Taken, Verified, Verifier, Verify, auto, take,
 };
-pub use track::{Activity, MappingActivity, Tracker, WatchError, Watched, Watcher};
+pub use track::{Activity, LookLimits, MappingActivity, Tracker, WatchError, Watched, Watcher};

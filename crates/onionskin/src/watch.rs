@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use engine::{Activity, Forks, Outlook, WatchError, Watched, Watcher};
+use engine::{Activity, Forks, LookLimits, Outlook, WatchError, Watched, Watcher};
 use space::{AddressSpace, Mapping, Protection, Sharing};
-use sys::{Target, TrackError, TrackWish};
+use sys::{STOP_LIMIT, Target, TrackError, TrackWish};
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -12,8 +12,12 @@ use crate::report::{
     Forecast, FreezeForecast, Heat, MappingActivity, Tracked, TrackingMode, WatchInterval,
 };
 
-/// The longest that a stop may take: for attaching, and for each look with soft-dirty bits.
-const STOP_LIMIT: Duration = sys::STOP_LIMIT;
+/// How long the process may stand still for a look with soft-dirty bits. That takes the longer the more
+/// memory there is.
+const LIMITS: LookLimits = LookLimits {
+    stop: STOP_LIMIT,
+    look: Duration::from_secs(5),
+};
 
 /// A process whose writes are watched, all of them and not a sample.
 ///
@@ -83,7 +87,7 @@ impl Watch {
         })?;
         let mut looked = self.look();
         if matches!(looked, Err(WatchError::Stop(space::Errno::ETIMEDOUT))) {
-            // What was written is still marked.
+            // Nothing was looked at, so what was written is still marked.
             looked = self.look();
         }
         let activity = looked.map_err(|error| match (error, self.target.stop_error()) {
@@ -98,8 +102,7 @@ impl Watch {
     }
 
     fn look(&mut self) -> Result<Activity, WatchError> {
-        self.watcher
-            .interval(&mut self.target, &self.clock, STOP_LIMIT)
+        self.watcher.interval(&mut self.target, &self.clock, LIMITS)
     }
 
     fn report(&mut self, activity: &Activity) -> WatchInterval {

@@ -72,9 +72,25 @@ pub enum WatchError {
     /// The tasks could not be stopped, which soft-dirty bits need.
     #[error("the tasks could not be stopped: {0}")]
     Stop(Errno),
+    /// The look took so long that the tasks were let go before it was over: what they wrote meanwhile
+    /// may have gone unseen.
+    #[error(
+        "looking at the memory took longer than the tasks may stand still for it ({0:?}), so that \
+         writes may have gone unseen: try again when the machine is less busy"
+    )]
+    Overdue(Duration),
     /// The memory could not be looked at.
     #[error("looking at the memory failed: {0}")]
     Look(Errno),
+}
+
+/// How long the tasks may stand still for a look, which is only so with soft-dirty bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookLimits {
+    /// Until the last of them stands.
+    pub stop: Duration,
+    /// For the look itself, which takes longer the more memory there is.
+    pub look: Duration,
 }
 
 impl WatchError {
@@ -112,17 +128,18 @@ impl Watcher {
     /// Ends an interval: tells what was written since the last call, and begins the next one. The
     /// first call begins the first interval, and reports nothing as written.
     ///
-    /// With soft-dirty bits the tasks are stopped for it, for at most `limit` until they stand, and
-    /// as long again for the look.
+    /// With soft-dirty bits the tasks are stopped for it, for no longer than `limits` say.
     ///
     /// # Errors
     ///
-    /// See [`WatchError`]. After [`WatchError::Stop`] and [`WatchError::Look`] it may be tried again.
+    /// See [`WatchError`]. After [`WatchError::Stop`] it may be tried again as if nothing had happened.
+    /// So it may after [`WatchError::Overdue`] and [`WatchError::Look`], but what was written in the
+    /// interval is not known then, and a new one begins.
     pub fn interval<S, C>(
         &mut self,
         space: &mut S,
         clock: &C,
-        limit: Duration,
+        limits: LookLimits,
     ) -> Result<Activity, WatchError>
     where
         S: AddressSpace + Freeze,
@@ -136,18 +153,18 @@ impl Watcher {
             }
             Tracking::SoftDirty => {
                 let began = clock.now();
-                space.stop(limit).map_err(|errno| match errno {
+                space.stop(limits.stop).map_err(|errno| match errno {
                     Errno::ESRCH => WatchError::Gone,
                     _ => WatchError::Stop(errno),
                 })?;
-                space.hold(limit);
+                space.hold(limits.look);
                 let took = clock.now().saturating_sub(began);
                 self.costs(space.page_size()).stopped(took);
                 let seen = self.look(space, clock);
-                if let Err(errno) = space.resume() {
+                if space.resume().is_err() {
                     // Writes between reading and clearing the bits went unseen.
                     self.before = None;
-                    return Err(WatchError::Stop(errno));
+                    return Err(WatchError::Overdue(limits.look));
                 }
                 let now = clock.now();
                 let stopped = now.saturating_sub(began);

@@ -13,7 +13,7 @@ mod sample;
 mod sorted;
 mod tracker;
 
-pub use activity::{Activity, MappingActivity, WatchError, Watched, Watcher};
+pub use activity::{Activity, LookLimits, MappingActivity, WatchError, Watched, Watcher};
 pub(crate) use look::{Depth, Look};
 pub(crate) use round::Armed;
 pub use tracker::Tracker;

@@ -359,3 +359,8 @@ fn a_watcher_sees_what_was_written() {
         }
     });
 }
+
+#[test]
+fn a_look_that_is_late_is_told() {
+    seeds("a_look_that_is_late", 50, run::watch_a_look_that_is_late);
+}

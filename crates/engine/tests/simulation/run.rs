@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use engine::{
-    Class, Costs, Event, Observer, Options, Selection, SnapshotError, Stay, Strategy, Taken,
-    Tracker, Verify, Watched, Watcher, take,
+    Class, Costs, Event, LookLimits, Observer, Options, Selection, SnapshotError, Stay, Strategy,
+    Taken, Tracker, Verify, WatchError, Watched, Watcher, take,
 };
 use space::{AddressSpace, ByteLen, MappingFlags, PageSize, RangeSet, Sharing, Tracking, Vaddr};
 
@@ -505,8 +505,11 @@ pub(crate) fn watch(seed: u64, plan: Plan) {
     fake.lock().busy = false;
     let mut watcher = Watcher::new();
     let clock = fake.clock.clone();
-    let limit = Duration::from_secs(1);
-    let first = watcher.interval(&mut fake, &clock, limit).unwrap();
+    let limits = LookLimits {
+        stop: Duration::from_secs(1),
+        look: Duration::from_secs(1),
+    };
+    let first = watcher.interval(&mut fake, &clock, limits).unwrap();
     assert!(first.mappings.iter().all(|mapping| mapping.written.0 == 0));
     let mut rng = Rng::new(seed);
     for _ in 0..5 {
@@ -528,7 +531,7 @@ pub(crate) fn watch(seed: u64, plan: Plan) {
                 }
             }
         }
-        let activity = watcher.interval(&mut fake, &clock, limit).unwrap();
+        let activity = watcher.interval(&mut fake, &clock, limits).unwrap();
         let reported: Vec<_> = activity
             .mappings
             .iter()
@@ -546,4 +549,23 @@ pub(crate) fn watch(seed: u64, plan: Plan) {
         drop(world);
         assert!(range(FIRST, END).covers(activity.mappings[0].mapping.range));
     }
+}
+
+/// Watches a process with soft-dirty bits, whose look takes too long once: that is told, and never taken
+/// for an interval in which nothing was written.
+pub(crate) fn watch_a_look_that_is_late(seed: u64) {
+    let mut fake = Fake::new(World::new(seed, Tracking::SoftDirty, false));
+    fake.lock().busy = false;
+    let mut watcher = Watcher::new();
+    let clock = fake.clock.clone();
+    let limits = |look| LookLimits {
+        stop: Duration::from_secs(1),
+        look,
+    };
+    let enough = limits(Duration::from_secs(1));
+    watcher.interval(&mut fake, &clock, enough).unwrap();
+    let late = watcher.interval(&mut fake, &clock, limits(Duration::ZERO));
+    assert_eq!(late.unwrap_err(), WatchError::Overdue(Duration::ZERO));
+    let anew = watcher.interval(&mut fake, &clock, enough).unwrap();
+    assert_eq!(anew.elapsed, Duration::ZERO);
 }
