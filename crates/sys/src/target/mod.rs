@@ -144,7 +144,8 @@ impl Target {
     }
 
     /// Sets the longest that each stop outside of a freeze may take: for attaching, registering, or
-    /// taking note of a duplicate's end. [`STOP_LIMIT`] at first.
+    /// taking note of a duplicate's end. [`STOP_LIMIT`] at first. Registering has a second at least once
+    /// all tasks stand still, and a call that was begun is brought to its end.
     pub fn set_stop_limit(&mut self, limit: Duration) {
         self.stop_limit = limit;
     }

@@ -222,3 +222,81 @@ fn around(mappings: &[Mapping], range: PageRange) -> Option<PageRange> {
         .map(|mapping| mapping.range)
         .filter(|mapping| mapping.covers(range))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use space::{Tracking, Vaddr};
+
+    use super::*;
+    use crate::TrackWish;
+    use crate::programs::program;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_was_not_registered_in_time_is_not_taken_for_registered() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut parent = Command::new(program("live", directory.path()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut answers = BufReader::new(parent.stdout.take().unwrap());
+        answers.read_line(&mut line).unwrap();
+        let start = u64::from_str_radix(line.trim().trim_start_matches("0x"), 16).unwrap();
+        let mut target = Target::open(parent.id()).unwrap();
+        target.refresh().unwrap();
+        // Where there is no write protection nothing is registered.
+        if target.attach(TrackWish::Best, LIMIT).is_ok()
+            && target.tracking() == Tracking::WriteProtect
+        {
+            let mappings = target.mappings().unwrap();
+            let area = mappings.iter().find(|it| it.range.contains(Vaddr(start)));
+            late_and_later(&mut target, area.unwrap().range);
+        }
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+    }
+
+    fn late_and_later(target: &mut Target, area: PageRange) {
+        let slow = |limit| Some(LateRegistration::Slow(limit));
+        let mut outcome = Vec::new();
+        // No time at all.
+        let tracer = target.stop_tasks(LIMIT).unwrap();
+        let none = Watchdog::begin(&tracer, Duration::ZERO);
+        target
+            .register_stopped(&[area], &[], Some(&none), &mut outcome)
+            .unwrap();
+        assert_eq!(target.late_registration, slow(Duration::ZERO));
+        drop(tracer);
+
+        // They run before it is done.
+        let tracer = target.stop_tasks(LIMIT).unwrap();
+        tracer.hold(Duration::ZERO);
+        while tracer.must_hold().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let late = Watchdog {
+            tracer: &tracer,
+            limit: LIMIT,
+            until: None,
+        };
+        target
+            .register_stopped(&[area], &[], Some(&late), &mut outcome)
+            .unwrap();
+        assert_eq!(target.late_registration, slow(LIMIT));
+        drop(tracer);
+
+        // Not again before the next look at everything.
+        target.track(&[area], &mut outcome).unwrap();
+        assert_eq!(outcome, []);
+        target.refresh().unwrap();
+        target.track(&[area], &mut outcome).unwrap();
+        assert_eq!(outcome, [Tracked::Yes(area)]);
+        assert_eq!(target.late_registration, None);
+    }
+}
