@@ -31,8 +31,10 @@ pub struct SessionOptions {
     /// Whether its writes are tracked.
     pub tracking: Tracking,
     /// The longest that stopping its tasks may take, and attaching to it as a whole: a task may wait
-    /// in the kernel where nothing interrupts it, and the others stand still meanwhile. With a longest
-    /// freeze in [`SnapshotOptions`], that is the limit in the freeze, if it is shorter.
+    /// in the kernel where nothing interrupts it, and the others stand still meanwhile. What is longer
+    /// at times: a thread that was made to call the kernel is waited for until it is back where it was
+    /// (a warning tells), and new mappings may take up to a second to register. With a longest freeze
+    /// in [`SnapshotOptions`], that is the limit in the freeze, if it is shorter.
     pub stop_limit: Duration,
 }
 

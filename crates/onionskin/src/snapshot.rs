@@ -7,7 +7,7 @@ use engine::{Event, Selection, SnapshotError, Stay, Strategy, Taken, Verify};
 use space::{AddressSpace, Errno, ProcessState, RangeSet, StopLength};
 use store::{SavedMapping, SnapshotMeta, Store, WriteError, WriteOptions, WriteStats};
 use sys::procfs::{Process, ProcfsError};
-use sys::{StopError, Target};
+use sys::{LateCall, StopError, Target};
 
 use crate::clock::{Clock, now_ns};
 use crate::doubts::{self, Doubts};
@@ -281,6 +281,21 @@ fn is_provable(session: &Session, listener: &Listener<'_>) -> bool {
     moves_show && listener.doubts.list(false).is_empty()
 }
 
+/// Says that a call took longer than was promised.
+fn late_call(late: LateCall) -> String {
+    let LateCall { tid, took, is_back } = late;
+    let now = if is_back {
+        "it is back where it was, which goes before what was promised"
+    } else {
+        "it could not be brought back in time and finds its own way, so the call that it waited in may \
+         have ended with EINTR"
+    };
+    format!(
+        "thread {tid} was made to call the kernel, and that took {took:.1?}, longer than the process was \
+         to stand still: {now}"
+    )
+}
+
 fn begin(session: &mut Session, store: &Store, options: &SnapshotOptions) -> Result<Sink, Error> {
     let pid = session.pid();
     let page_size = session.target.page_size();
@@ -423,6 +438,15 @@ fn report(
              long as this session lasts, but each further session begins them anew"
                 .to_owned(),
         );
+    }
+    if let Some(late) = session.target.late_registration() {
+        warnings.push(format!(
+            "some memory could not be registered for tracking, so all of it was copied in the freeze: \
+             {late}"
+        ));
+    }
+    if let Some(late) = session.target.take_late_call() {
+        warnings.push(late_call(late));
     }
     if let Some(tid) = session.target.take_risked_wait() {
         warnings.push(format!(
